@@ -1,0 +1,9 @@
+//! roadstead: an edge pull-through caching proxy for container registries.
+//!
+//! Each room of the house is a module here; ARCHITECTURE.md says what each is for, which may import which, and how a
+//! request walks through them.
+
+pub mod config;
+pub mod oci;
+pub mod request;
+pub mod telemetry;

@@ -1,0 +1,132 @@
+//! One value per request tells the whole story: opened when the request is read, recorded when it is dropped.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Telemetry;
+use crate::request::{Action, Caller, Served, Target};
+
+/// The story of one request. Whoever serves fills in what it learns; dropping it counts and logs, also when the client left
+/// or the task was cancelled.
+#[derive(Debug)]
+pub struct Outcome {
+    telemetry: Arc<Telemetry>,
+    /// Name of this request in every log and in `X-Request-Id`: 16 hexadecimal digits.
+    pub id: String,
+    /// The method as sent, shortened.
+    pub method: String,
+    /// Path and query as sent, shortened, without what could break a log line.
+    pub path: String,
+    /// The client's own name for itself, shortened.
+    pub user_agent: Option<String>,
+    /// Where the request came from.
+    pub source: Option<IpAddr>,
+    /// The endpoint it came by.
+    pub endpoint: Option<Arc<str>>,
+    /// The configured registry's name, for metrics.
+    pub registry_label: Option<String>,
+    /// What was asked for, where that could be understood.
+    pub target: Option<Target>,
+    /// What was to be done.
+    pub action: Option<Action>,
+    /// Where the answer came from.
+    pub served: Option<Served>,
+    /// The status that was sent; 0 while there is none.
+    pub status: u16,
+    /// Body bytes handed to the connection.
+    pub sent: u64,
+    /// Why the answer is an error or was cut short, in words for the operator.
+    pub reason: Option<String>,
+    pub(super) started: Instant,
+    pub(super) first_byte: Option<Instant>,
+}
+
+/// What a stranger wrote is kept to this many characters in logs.
+const MAX_TEXT: usize = 512;
+
+impl Outcome {
+    /// Opens the story of a request.
+    pub fn open(telemetry: &Arc<Telemetry>, method: &str, path: &str) -> Self {
+        Self {
+            telemetry: telemetry.clone(),
+            id: format!("{:016x}", rand::random::<u64>()),
+            method: printable(method),
+            path: printable(path),
+            user_agent: None,
+            source: None,
+            endpoint: None,
+            registry_label: None,
+            target: None,
+            action: None,
+            served: None,
+            status: 0,
+            sent: 0,
+            reason: None,
+            started: Instant::now(),
+            first_byte: None,
+        }
+    }
+
+    /// Notes who asks.
+    pub fn caller(&mut self, caller: &Caller, user_agent: Option<&str>) {
+        self.source = Some(caller.source);
+        self.endpoint = Some(caller.endpoint.clone());
+        self.user_agent = user_agent.map(printable);
+    }
+
+    /// Notes what is asked for.
+    pub fn target(&mut self, target: &Target, registry_label: String) {
+        self.action = Some(target.action());
+        self.target = Some(target.clone());
+        self.registry_label = Some(registry_label);
+    }
+
+    /// The head of the answer goes out now, with `status`.
+    pub fn answered(&mut self, status: u16) {
+        self.status = status;
+        self.first_byte = Some(Instant::now());
+    }
+
+    /// Time since the request was read.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        let telemetry = self.telemetry.clone();
+        telemetry.metrics.record(self);
+        telemetry.access.write(self, &telemetry.metrics);
+    }
+}
+
+fn printable(text: &str) -> String {
+    text.chars().take(MAX_TEXT).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::AccessLog;
+
+    #[test]
+    fn a_request_is_counted_and_logged_however_it_ends() {
+        let (log, lines) = AccessLog::memory();
+        let telemetry = Telemetry::new(log);
+        let mut outcome = Outcome::open(&telemetry, "GET", "/v2/a/blobs/x\r\nevil");
+        outcome.answered(200);
+        outcome.sent = 5;
+        outcome.served = Some(Served::Hit);
+        outcome.registry_label = Some("docker.io".to_owned());
+        drop(outcome);
+        drop(Outcome::open(&telemetry, "GET", "/gone"));
+        let text = telemetry.metrics.render(&telemetry.health);
+        assert!(text.contains("roadstead_saved_bytes_total{registry=\"docker.io\"} 5"), "{text}");
+        assert!(text.contains("status=\"000\""), "{text}");
+        let lines = lines.lock().unwrap();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].contains("\"status\":200") && !lines[0].contains('\n'), "{}", lines[0]);
+    }
+}
