@@ -42,8 +42,7 @@ fn rule(section: &Section<'_>) -> Freshness {
 }
 
 fn fresh(value: &Value<'_>) -> Option<Duration> {
-    let forever = value.is_text() && value.text() == Some(FOREVER);
-    if forever { None } else { value.time() }
+    if value.is_word(FOREVER) { None } else { value.time() }
 }
 
 fn warn_if_covered(section: &Section<'_>, before: &[Freshness]) {

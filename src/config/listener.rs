@@ -67,13 +67,13 @@ pub(super) fn check<'a>(sections: &[Section<'a>], addresses: &mut Addresses<'a>)
 
 fn listener<'a>(section: &Section<'a>, names: &mut Once, addresses: &mut Addresses<'a>) -> Listener {
     let named = section.get("name");
-    let name = named.as_ref().and_then(|value| value.parse(endpoint_name)).unwrap_or_else(|| NAME.to_owned());
+    let name = named.as_ref().map_or_else(|| Some(NAME.to_owned()), |value| value.parse(endpoint_name));
     let address = section.require("address", "write where it listens, such as address = \"127.0.0.1:5000\"");
-    if let Some(value) = named.as_ref().or(address.as_ref()) {
-        names.claim(value, &*name, &format!("another listener is named {name:?}"), "give each listener a name of its own");
+    if let (Some(name), Some(value)) = (&name, named.as_ref().or(address.as_ref())) {
+        names.claim(value, name, &format!("another listener is named {name:?}"), "give each listener a name of its own");
     }
     Listener {
-        name: name.into(),
+        name: name.unwrap_or_default().into(),
         address: address.map_or(NOWHERE, |value| open(value, addresses)),
         tls: section.get("tls").and_then(|value| tls(&value)),
         max_connections: section.get("max_connections").and_then(|value| value.count()).unwrap_or(MAX_CONNECTIONS),

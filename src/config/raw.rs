@@ -182,6 +182,10 @@ impl<'a> Value<'a> {
         self.value.is_str()
     }
 
+    pub(super) fn is_word(&self, word: &str) -> bool {
+        self.value.as_str() == Some(word)
+    }
+
     /// A text that is not empty.
     pub(super) fn text(&self) -> Option<&'a str> {
         let DeValue::String(text) = self.value else {
@@ -241,17 +245,16 @@ impl<'a> Value<'a> {
     }
 
     /// The items of a list.
-    pub(super) fn items(&self) -> Vec<Value<'a>> {
+    pub(super) fn items(&self) -> Option<Vec<Value<'a>>> {
         let Some(items) = self.value.as_array() else {
-            self.wrong_type::<()>("a list", "write it in brackets: [\"…\"]");
-            return Vec::new();
+            return self.wrong_type("a list", "write it in brackets: [\"…\"]");
         };
-        items.iter().map(|item| Value::new(self.reader, self.key.clone(), item)).collect()
+        Some(items.iter().map(|item| Value::new(self.reader, self.key.clone(), item)).collect())
     }
 
     /// What each item of a list of texts means; items with a fault are left out.
     pub(super) fn parse_items<T>(&self, parse: impl Fn(&str) -> Result<T, Complaint>) -> Vec<T> {
-        self.items().iter().filter_map(|item| item.parse(&parse)).collect()
+        self.items().unwrap_or_default().iter().filter_map(|item| item.parse(&parse)).collect()
     }
 
     /// A table that stands once: `[section]` or `{ … }`.
@@ -272,7 +275,7 @@ impl<'a> Value<'a> {
             self.wrong_type::<()>("a list of tables", &format!("write [[{}]], with two brackets", self.key));
             return Vec::new();
         }
-        self.items().iter().filter_map(|item| item.section(keys)).collect()
+        self.items().unwrap_or_default().iter().filter_map(|item| item.section(keys)).collect()
     }
 }
 

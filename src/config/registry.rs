@@ -130,10 +130,10 @@ fn urls(section: &Section<'_>, name: Option<&RegistryMatch>, model: Option<&Regi
         return Vec::new();
     };
     let items = value.items();
-    if items.is_empty() {
+    if items.as_ref().is_some_and(Vec::is_empty) {
         value.fault("no URL", "write at least one, such as [\"https://registry.example\"]");
     }
-    items.iter().filter_map(|item| item.parse(|text| url_of(text, name))).collect()
+    items.unwrap_or_default().iter().filter_map(|item| item.parse(|text| url_of(text, name))).collect()
 }
 
 /// The URL of a registry of this name: a wildcard's has `*` for a host, no other has.
@@ -161,7 +161,7 @@ fn realm(value: &Value<'_>, urls: &[Url]) -> Option<Url> {
 }
 
 fn hosts(section: &Section<'_>, claims: &mut Claims) -> Vec<String> {
-    let items = section.get("hosts").map(|value| value.items()).unwrap_or_default();
+    let items = section.get("hosts").and_then(|value| value.items()).unwrap_or_default();
     let read = |item: &Value<'_>| {
         let host = item.parse(host::header)?;
         claims.hosts.claim(item, &*host, &format!("{host} names a registry already"), "let each host name one registry");
@@ -190,7 +190,7 @@ fn addresses(value: &Value<'_>) -> Vec<IpNet> {
         }
         Some(network)
     };
-    value.items().iter().filter_map(read).collect()
+    value.items().unwrap_or_default().iter().filter_map(read).collect()
 }
 
 fn network(text: &str) -> Result<IpNet, Complaint> {

@@ -84,6 +84,11 @@ fn keys_that_do_not_fit_are_told() {
         ("[listener]\n", "1: listener:", "expected a list of tables, found table; write [[listener]], with two brackets"),
         ("cache = 1", "1: cache:", "expected a table, found integer; write { … }"),
         ("[cache]\ndirectory = 1\n", "2: cache.directory:", "expected text, found integer; write it in quotes"),
+        (
+            "[[registry]]\nname = 'a'\nurls = 'https://a'\n",
+            "3: registry.urls:",
+            "expected a list, found string; write it in brackets: [\"…\"]",
+        ),
         ("[cache]\ndirectory = ' '\n", "2: cache.directory:", "empty; write a value or leave the key out"),
     ]);
 }
