@@ -173,6 +173,12 @@ fn addresses_that_cannot_be_opened_are_told() {
 }
 
 #[test]
+fn port_0_finds_a_free_one_and_clashes_with_none() {
+    let config = good("[[listener]]\naddress = '127.0.0.1:0'\n[admin]\naddress = '127.0.0.1:0'\n");
+    assert_eq!(config.listeners[0].address, config.admin.address);
+}
+
+#[test]
 fn an_open_proxy_and_wrong_egress_are_told() {
     each(&[
         (

@@ -104,7 +104,8 @@ fn measure(text: &str, number: &str, unit: &str, units: &[(&str, u128)], kind: &
         let remedy = meant.map_or_else(|| remedy.to_owned(), |(name, _)| format!("did you mean \"{number} {name}\"?"));
         return Err(Complaint::new(format!("{unit:?} is not a unit of {kind}"), remedy));
     };
-    multiply(number, *factor).ok_or_else(|| Complaint::new(format!("{number:?} is not a number, or too large a one"), remedy))
+    multiply(number, *factor)
+        .ok_or_else(|| Complaint::new(format!("{number:?} is not a number, or one with too many digits"), remedy))
 }
 
 /// `number`, a decimal fraction, times `factor`, rounded down. `None` where it is none, or too large.
@@ -168,7 +169,11 @@ mod tests {
         assert_eq!(size_of("200 G"), Complaint::new("\"G\" is not a unit of size", SIZE_REMEDY));
         assert_eq!(size_of("much").message, "\"much\" is not a size");
         assert_eq!(size_of("20000 PiB").message, "\"20000 PiB\" is larger than any disk");
-        assert_eq!(size_of("1.2.3 GiB").message, "\"1.2.3\" is not a number, or too large a one");
+        assert_eq!(size_of("1.2.3 GiB").message, "\"1.2.3\" is not a number, or one with too many digits");
+        assert_eq!(
+            size_of("0.0000000000000000001 GiB").message,
+            "\"0.0000000000000000001\" is not a number, or one with too many digits"
+        );
         assert_eq!(size_of("-1 GiB").message, "\"-1 GiB\" is not a size");
         let time_of = |text: &str| time(text).unwrap_err();
         assert_eq!(time_of("15"), Complaint::new("\"15\" has no unit", "write \"15s\" for seconds or \"15m\" for minutes"));
@@ -185,7 +190,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_them_panic(text in "[0-9.]{0,40} ?[a-zA-Zµ]{0,4}|.{0,60}") {
+        fn no_text_makes_them_panic(text in "[0-9]{0,40}[.]?[0-9]{0,40} ?(PiB|w|ns|B|[a-zA-Zµ]{0,4})|.{0,60}") {
             let _ = (size(&text), time(&text));
         }
     }
