@@ -4,6 +4,7 @@
 //! request walks through them.
 
 pub mod config;
+pub mod credentials;
 pub mod egress;
 pub mod oci;
 pub mod request;
