@@ -9,3 +9,4 @@ pub mod egress;
 pub mod oci;
 pub mod request;
 pub mod telemetry;
+pub mod upstream;
