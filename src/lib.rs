@@ -4,6 +4,9 @@
 //! request walks through them.
 
 pub mod config;
+pub mod credentials;
+pub mod egress;
 pub mod oci;
 pub mod request;
 pub mod telemetry;
+pub mod upstream;
