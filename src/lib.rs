@@ -4,6 +4,7 @@
 //! request walks through them.
 
 pub mod config;
+pub mod front;
 pub mod oci;
 pub mod request;
 pub mod telemetry;
