@@ -6,6 +6,7 @@
 pub mod config;
 pub mod credentials;
 pub mod egress;
+pub mod front;
 pub mod oci;
 pub mod request;
 pub mod telemetry;
