@@ -10,7 +10,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::HeaderName};
 use url::Url;
 
-use super::{Body, Error, Exchange, Kind, Request, Response, Way};
+pub(crate) use super::Kind;
+use super::{Body, Error, Exchange, Request, Response, Way};
 use crate::config;
 
 /// What the other side does with one request.

@@ -1,6 +1,6 @@
 //! One URL of a registry and the addresses under it. Pure.
 
-use url::Url;
+use url::{Position, Url};
 
 use crate::config::{self, RegistryMatch};
 use crate::credentials::Scope;
@@ -49,8 +49,13 @@ impl Base {
     }
 
     pub(super) fn host(&self) -> &str {
-        self.root.host_str().unwrap_or_default()
+        host(&self.root)
     }
+}
+
+/// Host and, where it is not the scheme's own, port: what messages name an upstream by.
+pub(super) fn host(url: &Url) -> &str {
+    &url[Position::BeforeHost..Position::AfterPort]
 }
 
 fn split_at_v2(path: &str) -> Option<(&str, &str)> {

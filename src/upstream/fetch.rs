@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use url::Url;
 
-use super::base::Base;
+use super::base::{self, Base};
 use super::redirect::{Refusal, Trail, is_redirect};
 use super::{Error, Kind, Via, status};
 use crate::credentials::{Authenticator, Scope};
@@ -98,7 +98,7 @@ impl Line<'_> {
 
     fn redirected(&self, trail: &mut Trail, url: &Url, headers: &HeaderMap) -> Result<Url, Error> {
         let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
-        let from = url.host_str().unwrap_or_default();
+        let from = base::host(url);
         let next = trail.next(url, location).map_err(|refusal| self.refused(from, &refusal))?;
         self.way.check(&next).map_err(|error| Error::from_egress(self.way.label(), &error))?;
         Ok(next)
@@ -118,7 +118,7 @@ impl Line<'_> {
 
 impl Fetched {
     fn new(response: Response, trail: &Trail, url: &Url) -> Self {
-        let host = url.host_str().unwrap_or_default().to_owned();
+        let host = base::host(url).to_owned();
         Self { status: response.status, headers: response.headers, body: response.body, home: trail.is_home(), host }
     }
 

@@ -85,6 +85,7 @@ mod tests {
         let mut trail = Trail::new();
         hop(&mut trail, "https://r.test/a", "https://cdn.test/b").unwrap();
         assert_eq!(hop(&mut trail, "https://cdn.test/b", "https://r.test/c").unwrap(), "https://r.test/c");
+        hop(&mut trail, "https://r.test/c", "https://r.test/d").unwrap();
         assert!(!trail.is_home());
     }
 
