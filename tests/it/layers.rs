@@ -79,6 +79,7 @@ const FENCES: [Fence; 4] = [
 const CACHE_PATHS: [(&str, &[&str]); 3] = [("blobs/", &["upstream", "server"]), ("partial/", &[]), ("index.redb", &[])];
 const LAYOUT: &str = "src/store/layout.rs";
 
+/// For a file of code with its inline tests. Where tests outgrow that they move to a sibling file, which may be longer.
 const MAX_LINES: usize = 450;
 
 /// Every breach in these files (path from the project's folder, text), as `file:line: what and why`.
@@ -90,7 +91,7 @@ fn breaches<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Stri
 }
 
 fn of_file(path: &str, source: &Source, is_test: bool) -> Vec<String> {
-    let mut found = shape(path, source);
+    let mut found = shape(path, source, is_test);
     if let Some(room) = room(path) {
         found.extend(imports(path, room, source));
         if !is_test {
@@ -115,12 +116,12 @@ fn room(path: &str) -> Option<&str> {
     if matches!(room, "lib" | "main") { None } else { Some(room) }
 }
 
-fn shape(path: &str, source: &Source) -> Vec<String> {
+fn shape(path: &str, source: &Source, is_test: bool) -> Vec<String> {
     let mut found = Vec::new();
     if path.ends_with("/mod.rs") {
         found.push(format!("{path}:1: a room is room.rs beside room/, never mod.rs"));
     }
-    if source.lines() > MAX_LINES {
+    if source.lines() > MAX_LINES && !is_test {
         found.push(format!("{path}:{}: more than {MAX_LINES} lines: one noun, one file", source.lines()));
     }
     found
@@ -231,5 +232,7 @@ fn test_code_is_outside_the_fences() {
 fn shape_is_held() {
     finds("src/store/mod.rs", "", &["never mod.rs"]);
     finds("src/store/index.rs", &"\n".repeat(MAX_LINES), &[]);
-    finds("src/store/index.rs", &"\n".repeat(MAX_LINES + 1), &["more than 450 lines"]);
+    let long = "\n".repeat(MAX_LINES + 1);
+    finds("src/store/index.rs", &long, &["more than 450 lines"]);
+    assert!(breaches([("src/store.rs", "#[cfg(test)]\nmod tests;"), ("src/store/tests.rs", &long)]).is_empty());
 }

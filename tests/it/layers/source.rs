@@ -59,10 +59,8 @@ impl Source {
     /// Where `word` stands outside of tests, as a whole word or (ending in `*`) as the beginning of one.
     pub fn words(&self, word: &str) -> Vec<usize> {
         let (word, whole) = word.strip_suffix('*').map_or((word, true), |start| (start, false));
-        let fits = |at: usize| {
-            !ends_in_word(&self.code[..at]) && !(whole && starts_with_word(&self.code[at + word.len()..])) && !self.in_test(at)
-        };
-        self.code.match_indices(word).map(|(at, _)| at).filter(|at| fits(*at)).collect()
+        let inside = |at: usize| ends_in_word(&self.code[..at]) || (whole && starts_with_word(&self.code[at + word.len()..]));
+        self.code.match_indices(word).map(|(at, _)| at).filter(|at| !inside(*at) && !self.in_test(*at)).collect()
     }
 
     /// String literals outside of tests, without their quotes.

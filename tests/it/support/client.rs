@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -185,6 +186,11 @@ impl Client {
                 Err(end) => return (body.freeze(), end),
             }
         }
+    }
+
+    /// Whether the other side neither says anything nor ends the connection for so long.
+    pub async fn silence(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.fill()).await.is_err()
     }
 
     /// Waits until the other side ends the connection.

@@ -155,10 +155,11 @@ impl Step {
     pub(super) async fn take(self) -> Result<(), Cut> {
         match self {
             Self::Never => std::future::pending().await,
-            Self::Wait(gate) => Ok(gate.pass().await),
-            Self::Sleep(pause) => Ok(tokio::time::sleep(pause).await),
-            Self::Cut { reset } => Err(Cut { reset }),
+            Self::Wait(gate) => gate.pass().await,
+            Self::Sleep(pause) => tokio::time::sleep(pause).await,
+            Self::Cut { reset } => return Err(Cut { reset }),
         }
+        Ok(())
     }
 }
 

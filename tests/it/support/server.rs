@@ -180,7 +180,7 @@ impl Server {
     }
 
     pub fn matching(&self, which: Which) -> Vec<Recorded> {
-        self.requests().into_iter().filter(|request| which.fits(request)).collect()
+        self.requests().into_iter().filter(move |request| which.fits(request)).collect()
     }
 
     pub fn count(&self, which: Which) -> usize {
@@ -320,7 +320,7 @@ async fn record(request: Request<Incoming>) -> Recorded {
         path: head.uri.path().to_owned(),
         query: head.uri.query().map(str::to_owned),
         headers: head.headers,
-        body: body.collect().await.map(|body| body.to_bytes()).unwrap_or_default(),
+        body: body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default(),
         version: head.version,
         sent: Arc::default(),
     }
