@@ -156,7 +156,7 @@ async fn cuts_come_after_exactly_so_many_bytes() {
     }
     assert_eq!(scene.hub.requests().last().unwrap().sent(), SIZE as u64 - 1);
     scene.hub.fault(on("/blobs/"), Fault::NoLength);
-    assert_eq!(scene.get(&[]).await.end, Reply { end: End::Reset, ..scene.get(&[]).await }.end);
+    assert_eq!(scene.get(&[]).await.end, End::Reset);
     scene.hub.heal();
     scene.hub.fault(on("/blobs/"), Fault::Drop);
     let mut client = Client::connect(scene.hub.address()).await;
@@ -372,5 +372,5 @@ fn images_are_the_same_on_every_run_and_read_as_what_they_are() {
     assert_eq!(read(&artifact).subject.unwrap().digest, oci.manifest.digest);
     let lying = oci.edited(|content| content["layers"][0]["size"] = 11.into());
     assert_eq!((read(&lying.manifest).children[1].size, lying.layers[0].len()), (11, 10));
-    assert_eq!(oci.manifest.digest.to_string(), images::Blob::new(oci.manifest.bytes.clone()).digest.to_string());
+    assert_eq!(oci.manifest.digest, images::Blob::new(oci.manifest.bytes.clone()).digest);
 }
