@@ -83,6 +83,10 @@ impl HttpServerApp for Connection {
 }
 
 impl Connection {
+    pub(super) fn new(shared: Arc<Shared>, caller: Caller, wire: Arc<Wire>) -> Self {
+        Self { shared, caller, wire, begun: CancellationToken::new(), unread: AtomicBool::new(false) }
+    }
+
     /// Reads the next head: any time within the idle limit for its first byte, then one deadline for all of it. `None`: none
     /// came, and there is nobody to tell.
     async fn read_head(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) -> Option<Result<(), Fault>> {
