@@ -46,7 +46,7 @@ impl HttpServerApp for Connection {
         self.begun.cancel();
         session.set_pipelining_enabled(true);
         let (mut outcome, mut client, admitted) = self.open(&mut session, head);
-        let head_only = admitted.as_ref().is_ok_and(Request::is_head) || outcome.method == Method::HEAD.as_str();
+        let head_only = outcome.method == Method::HEAD.as_str();
         let answer = match admitted {
             Ok(request) => match self.ask(&mut session, &mut client, &request, &mut outcome).await {
                 Some(answer) => answer,
