@@ -12,7 +12,7 @@ use crate::oci::error_body;
 /// Carries a fault's code and message, because the answer to HEAD has no body that could.
 const ERROR_REASON: HeaderName = HeaderName::from_static("x-error-reason");
 
-/// The reason in that header is kept to this many bytes.
+/// The reason in that header is kept to this many characters.
 const MAX_REASON: usize = 512;
 
 /// What a request is answered with, where it is not a [`Fault`].
@@ -70,9 +70,10 @@ impl Answer {
     pub fn fault(fault: Fault) -> Self {
         let body = Bytes::from(error_body(fault.code, &fault.message));
         let length = body.len() as u64;
+        let reason: String = format!("{}: {}", fault.code.as_str(), fault.message).chars().take(MAX_REASON).collect();
         let mut answer = Self::empty(fault.kind.status())
             .header(CONTENT_TYPE, "application/json")
-            .header(ERROR_REASON, format!("{}: {}", fault.code.as_str(), fault.message))
+            .header(ERROR_REASON, reason)
             .body(Body::Bytes(body), Some(length));
         answer = match &fault.kind {
             FaultKind::Unauthorized { challenge } => answer.header(WWW_AUTHENTICATE, challenge),
@@ -88,8 +89,7 @@ impl Answer {
 
     /// Adds a header field. Bytes that no field may carry become `?`.
     pub fn header(mut self, name: HeaderName, value: impl AsRef<str>) -> Self {
-        let limit = if name == ERROR_REASON { MAX_REASON } else { usize::MAX };
-        self.headers.append(name, field_value(value.as_ref(), limit));
+        self.headers.append(name, field_value(value.as_ref()));
         self
     }
 
@@ -127,9 +127,9 @@ fn whole_seconds(after: Duration) -> u64 {
     rounded.max(1)
 }
 
-fn field_value(text: &str, limit: usize) -> HeaderValue {
+fn field_value(text: &str) -> HeaderValue {
     let visible = |byte: u8| if byte == b'\t' || (b' '..0x7f).contains(&byte) { byte } else { b'?' };
-    let bytes: Vec<u8> = text.bytes().take(limit).map(visible).collect();
+    let bytes: Vec<u8> = text.bytes().map(visible).collect();
     HeaderValue::from_bytes(&bytes).expect("visible bytes and blanks make a header value")
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pingora_core::apps::{HttpServerOptions, ServerApp};
@@ -11,7 +11,6 @@ use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::io::{Socket, Wire};
 use super::session::Connection;
@@ -59,8 +58,7 @@ pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr,
     let Some(stream) = set_up else { return };
     let source = peer.ip().to_canonical();
     let caller = Caller { source, endpoint: shared.endpoint.clone(), tls: shared.tls.is_some() };
-    let (begun, unread) = (CancellationToken::new(), AtomicBool::new(false));
-    let connection = Arc::new(Connection { shared: shared.clone(), caller, wire, begun, unread });
+    let connection = Arc::new(Connection::new(shared.clone(), caller, wire));
     tokio::select! {
         _ = connection.process_new(stream, &shutdown) => {}
         () = silence(&connection, &shutdown) => {}

@@ -34,13 +34,6 @@ pub struct Request {
     pub caller: Caller,
 }
 
-impl Request {
-    /// Whether a body must not be sent in answer.
-    pub(super) fn is_head(&self) -> bool {
-        self.method == Method::HEAD
-    }
-}
-
 /// Lets a request in, or says why not. Limits are checked before anything is copied.
 pub(super) fn admit(head: &RequestHeader, caller: Caller) -> Result<Request, Fault> {
     check_size(head)?;

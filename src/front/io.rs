@@ -1,5 +1,8 @@
 //! A client's socket: what pingora reads from and writes to, with the deadline on writing and the cap on request heads that
 //! it does not have itself, and the ways round it (sendfile, peeking, lingering) that need the socket as such.
+//!
+//! The deadline on writing is the kernel's own (`TCP_USER_TIMEOUT`): it alone sees whether the client still takes anything.
+//! From here a slow client on a large send buffer looks like a dead one for as long as a third of the buffer takes to drain.
 
 use std::fs::File;
 use std::io;
@@ -17,7 +20,7 @@ use pingora_core::protocols::{
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, timeout};
+use tokio::time::timeout;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -29,26 +32,17 @@ const MAX_LINGER: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Wire {
     tcp: TcpStream,
-    /// How long a write may make no progress.
-    stall: Duration,
     /// What may still be read; ends reading when it is used up.
     allowance: AtomicUsize,
 }
 
 impl Wire {
-    /// Takes a connected socket. Options that cannot be set are left as they are: the connection works without.
+    /// Takes a connected socket. From then on it fails when its peer takes nothing of what was written for `stall`.
     pub(super) fn new(tcp: TcpStream, stall: Duration) -> Arc<Self> {
-        let keepalive = || {
-            sockopt::set_tcp_nodelay(&tcp, true)?;
-            sockopt::set_tcp_keepidle(&tcp, Duration::from_secs(60))?;
-            sockopt::set_tcp_keepintvl(&tcp, Duration::from_secs(15))?;
-            sockopt::set_tcp_keepcnt(&tcp, 4)?;
-            sockopt::set_socket_keepalive(&tcp, true)
-        };
-        if let Err(error) = keepalive() {
-            tracing::debug!(%error, "socket options could not be set");
+        if let Err(error) = set_options(&tcp, stall) {
+            tracing::warn!(%error, "socket options could not be set; this connection goes on without deadlines of the kernel");
         }
-        Arc::new(Self { tcp, stall, allowance: AtomicUsize::new(usize::MAX) })
+        Arc::new(Self { tcp, allowance: AtomicUsize::new(usize::MAX) })
     }
 
     /// From now on at most `bytes` are read; then reading fails.
@@ -92,10 +86,9 @@ impl Wire {
 
     async fn progress(&self, mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
         loop {
-            match timeout(self.stall, self.tcp.async_io(Interest::WRITABLE, &mut write)).await {
-                Err(_) => return Err(stalled(self.stall)),
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(result) => return result,
+            match self.tcp.async_io(Interest::WRITABLE, &mut write).await {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
             }
         }
     }
@@ -143,8 +136,13 @@ impl Wire {
     }
 }
 
-fn stalled(limit: Duration) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("the client took nothing for {limit:?}"))
+fn set_options(tcp: &TcpStream, stall: Duration) -> rustix::io::Result<()> {
+    sockopt::set_tcp_user_timeout(tcp, u32::try_from(stall.as_millis()).unwrap_or(u32::MAX))?;
+    sockopt::set_tcp_nodelay(tcp, true)?;
+    sockopt::set_tcp_keepidle(tcp, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(tcp, Duration::from_secs(15))?;
+    sockopt::set_tcp_keepcnt(tcp, 4)?;
+    sockopt::set_socket_keepalive(tcp, true)
 }
 
 /// What pingora holds: the socket as a stream of bytes.
@@ -153,32 +151,25 @@ pub(super) struct Socket {
     wire: Arc<Wire>,
     /// Bytes that were read to see which protocol this is.
     early: Vec<u8>,
-    /// Runs while a write makes no progress.
-    stall: Option<Pin<Box<Sleep>>>,
 }
 
 impl Socket {
     pub(super) fn new(wire: Arc<Wire>) -> Self {
-        Self { wire, early: Vec::new(), stall: None }
+        Self { wire, early: Vec::new() }
     }
 
     fn poll_progress(
-        &mut self,
+        &self,
         cx: &mut Context<'_>,
         mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        while self.wire.tcp.poll_write_ready(cx)?.is_ready() {
+        loop {
+            ready!(self.wire.tcp.poll_write_ready(cx))?;
             match write(&self.wire.tcp) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => {
-                    self.stall = None;
-                    return Poll::Ready(result);
-                }
+                result => return Poll::Ready(result),
             }
         }
-        let limit = self.wire.stall;
-        ready!(self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit))).as_mut().poll(cx));
-        Poll::Ready(Err(stalled(limit)))
     }
 }
 
@@ -206,11 +197,11 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_progress(cx, |tcp| tcp.try_write(bytes))
+        self.poll_progress(cx, |tcp| tcp.try_write(bytes))
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_progress(cx, |tcp| tcp.try_write_vectored(bytes))
+        self.poll_progress(cx, |tcp| tcp.try_write_vectored(bytes))
     }
 
     fn is_write_vectored(&self) -> bool {

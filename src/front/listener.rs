@@ -35,7 +35,7 @@ pub struct Timeouts {
     pub head: Duration,
     /// How long a connection may wait for its next request: 75 s.
     pub idle: Duration,
-    /// How long the client may take nothing of an answer: 60 s.
+    /// How long the client may take nothing of an answer: 60 s. Counted by the kernel (`TCP_USER_TIMEOUT`).
     pub stall: Duration,
     /// For a request body, which is read and dropped: 5 s.
     pub body: Duration,

@@ -46,7 +46,7 @@ impl HttpServerApp for Connection {
         self.begun.cancel();
         session.set_pipelining_enabled(true);
         let (mut outcome, mut client, admitted) = self.open(&mut session, head);
-        let head_only = admitted.as_ref().is_ok_and(Request::is_head) || outcome.method == Method::HEAD.as_str();
+        let head_only = outcome.method == Method::HEAD.as_str();
         let answer = match admitted {
             Ok(request) => match self.ask(&mut session, &mut client, &request, &mut outcome).await {
                 Some(answer) => answer,
@@ -83,6 +83,10 @@ impl HttpServerApp for Connection {
 }
 
 impl Connection {
+    pub(super) fn new(shared: Arc<Shared>, caller: Caller, wire: Arc<Wire>) -> Self {
+        Self { shared, caller, wire, begun: CancellationToken::new(), unread: AtomicBool::new(false) }
+    }
+
     /// Reads the next head: any time within the idle limit for its first byte, then one deadline for all of it. `None`: none
     /// came, and there is nobody to tell.
     async fn read_head(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) -> Option<Result<(), Fault>> {

@@ -16,10 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::*;
 use crate::config;
@@ -230,12 +232,14 @@ fn certificate() -> (tempfile::TempDir, config::ListenerTls, rustls::RootCertSto
 }
 
 /// A listener with TLS, and a client's connection to it that offers `protocol`.
-async fn tls(
-    answer: impl Fn(Request) -> Answering + Send + Sync + 'static,
-    protocol: &[u8],
-) -> (Front, tokio_rustls::client::TlsStream<TcpStream>) {
+async fn over_tls(answer: impl Fn(Request) -> Answering + Send + Sync + 'static, protocol: &[u8]) -> (Front, TlsStream<TcpStream>) {
     let (_folder, tls, roots) = certificate();
     let front = Setup { tls: Some(tls), ..Setup::default() }.start(answer);
+    let stream = tls_client(front.connect().await, roots, protocol).await;
+    (front, stream)
+}
+
+async fn tls_client<S: AsyncRead + AsyncWrite + Unpin>(stream: S, roots: rustls::RootCertStore, protocol: &[u8]) -> TlsStream<S> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -243,7 +247,5 @@ async fn tls(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
-    let tcp = front.connect().await;
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), tcp).await.unwrap();
-    (front, stream)
+    TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), stream).await.unwrap()
 }

@@ -5,7 +5,8 @@
 //! | plain HTTP/1.1 | stream of known length | *direct*: sendfile for resident files, else a read on the blocking pool; corked |
 //! | any other | any | pingora's writer; files are read 64 KiB at a time from the page cache, else on the blocking pool |
 //!
-//! Nothing is ever re-encoded. Every way has the write stall deadline: on the socket for HTTP/1.1, on the stream for HTTP/2.
+//! Nothing is ever re-encoded. Every way has the write stall deadline: the socket's own, and on HTTP/2 one for each stream too,
+//! because a stream may stand still on a connection that does not.
 
 use std::fs::File;
 use std::io;

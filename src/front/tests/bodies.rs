@@ -1,6 +1,13 @@
 //! Bodies: exact to the byte, prompt, and never whole when they are not.
 
+use pingora_core::apps::{HttpServerOptions, ServerApp};
+use pingora_core::listeners::tls::Acceptor;
+
 use super::*;
+use crate::front::connection::Shared;
+use crate::front::io::Wire;
+use crate::front::session::Connection;
+use crate::request::Caller;
 
 #[tokio::test]
 async fn files_and_bytes_are_sent_exactly_whatever_the_mix() {
@@ -21,7 +28,7 @@ async fn files_and_bytes_are_sent_exactly_whatever_the_mix() {
     let mut stream = front.connect_and_send(get("/known")).await;
     let (head, body) = read_answer(&mut stream).await;
     assert!(head.starts_with("HTTP/1.1 206") && body == expected);
-    let (front, stream) = tls(
+    let (_front, mut stream) = over_tls(
         {
             let expected = Bytes::from(expected.clone());
             at_once(move |_| Answer::new(Reply::Ok).body(pieces([Ok(Chunk::Bytes(expected.clone()))]), None))
@@ -29,13 +36,11 @@ async fn files_and_bytes_are_sent_exactly_whatever_the_mix() {
         b"http/1.1",
     )
     .await;
-    let mut stream = stream;
     stream.write_all(get("/").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
     read_head(&mut stream).await;
     let mut chunked = Vec::new();
     within(stream.read_to_end(&mut chunked)).await.unwrap();
     assert!(unchunk(&chunked) == expected);
-    drop(front);
 }
 
 fn unchunk(mut body: &[u8]) -> Vec<u8> {
@@ -85,17 +90,39 @@ async fn what_is_there_goes_out_before_the_rest_comes() {
 async fn tls_holds_nothing_back_while_the_rest_is_awaited() {
     let (sender, receiver) = mpsc::channel(1);
     let receiver = std::sync::Mutex::new(Some(receiver));
-    let length = 16 << 20;
     let body = move || Body::Stream(Box::new(Fed(receiver.lock().unwrap().take().unwrap())));
-    let answer = at_once(move |_| Answer::new(Reply::Ok).body(body(), Some(length + 1)));
-    let (_front, mut stream) = tls(answer, b"http/1.1").await;
+    let handler = By(at_once(move |_| Answer::new(Reply::Ok).body(body(), Some(50_000))));
+    let (_folder, certificate, roots) = certificate();
+    // A pipe that takes little at once leaves TLS with much to hold back.
+    let (ours, theirs) = tokio::io::duplex(1000);
+    let (_shutdown, watch) = watch::channel(false);
+    let serving = tokio::spawn(async move {
+        let stream = Acceptor::from_server_config(tls::server_config(&certificate).unwrap()).tls_handshake(ours).await.unwrap();
+        connection(handler).await.process_new(Box::new(stream), &watch).await;
+    });
+    let mut stream = tls_client(theirs, roots, b"http/1.1").await;
     stream.write_all(get("/").as_bytes()).await.unwrap();
     read_head(&mut stream).await;
-    sender.send(Ok(Chunk::Bytes(Bytes::from(vec![1; length as usize])))).await.unwrap();
-    // Long enough for the socket to be full, so that TLS has something to hold back.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let mut first = vec![0; length as usize];
+    sender.send(Ok(Chunk::Bytes(Bytes::from(vec![1; 40_000])))).await.unwrap();
+    let mut first = vec![0; 40_000];
     within(stream.read_exact(&mut first)).await.expect("all that was sent");
+    serving.abort();
+}
+
+/// A connection whose own socket is not the one that is talked over.
+async fn connection(handler: impl Handler) -> Arc<Connection> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let shared = Shared {
+        endpoint: "nodes".into(),
+        tls: None,
+        timeouts: Timeouts::default(),
+        options: HttpServerOptions::default(),
+        telemetry: Telemetry::quiet(),
+        handler: Arc::new(handler),
+    };
+    let caller = Caller { source: std::net::Ipv4Addr::LOCALHOST.into(), endpoint: "nodes".into(), tls: true };
+    Arc::new(Connection::new(Arc::new(shared), caller, Wire::new(tcp, Duration::from_secs(60))))
 }
 
 /// What a client has when the connection ends: whether it was closed in order, and the bytes.

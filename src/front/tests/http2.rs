@@ -3,7 +3,6 @@
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::AsyncWrite;
 
 use super::*;
 
@@ -68,23 +67,23 @@ async fn check(mut sender: Sender, content: &[u8]) {
 }
 
 #[tokio::test]
-async fn without_tls_by_prior_knowledge() {
+async fn by_prior_knowledge() {
     let (file, content) = stored(3 << 20);
     let front = Setup::default().start(site(&file));
     check(client(front.connect().await).await, &content).await;
 }
 
 #[tokio::test]
-async fn over_tls() {
+async fn by_alpn() {
     let (file, content) = stored(3 << 20);
-    let (_front, stream) = tls(site(&file), b"h2").await;
+    let (_front, stream) = over_tls(site(&file), b"h2").await;
     check(client(stream).await, &content).await;
 }
 
 #[tokio::test]
 async fn http_1_1_over_tls_on_the_same_listener() {
     let (file, content) = stored(3 << 20);
-    let (_front, mut stream) = tls(site(&file), b"http/1.1").await;
+    let (_front, mut stream) = over_tls(site(&file), b"http/1.1").await;
     for _ in 0..2 {
         stream.write_all(get("/blob").as_bytes()).await.unwrap();
         assert!(read_answer(&mut stream).await.1 == content);
@@ -121,4 +120,29 @@ async fn too_large_a_header_is_refused() {
     assert_eq!(within(sender.send_request(many)).await.unwrap().status(), 431);
     let long = request("GET", &format!("/{}", "a".repeat(10_000)), Bytes::new());
     assert_eq!(within(sender.send_request(long)).await.unwrap().status(), 414);
+}
+
+#[tokio::test]
+async fn shutdown_closes_an_idle_connection_and_lets_a_stream_end() {
+    let (sender, receiver) = mpsc::channel(1);
+    let receiver = std::sync::Mutex::new(Some(receiver));
+    let body = move || Body::Stream(Box::new(Fed(receiver.lock().unwrap().take().unwrap())));
+    let front = Front::start(move |request| match request.path.as_str() {
+        "/fed" => Answer::new(Reply::Ok).body(body(), Some(5)),
+        _ => hello(),
+    });
+    let (mut idle, mut busy) = (client(front.connect().await).await, client(front.connect().await).await);
+    assert_eq!(ask(&mut idle, "GET", "/", Bytes::new()).await.status(), 200);
+    let answer = ask(&mut busy, "GET", "/fed", Bytes::new()).await;
+    front.shutdown.send(true).unwrap();
+    within(async {
+        while !front.metrics().contains("roadstead_connections{endpoint=\"nodes\"} 1") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    sender.send(bytes(b"hello")).await.unwrap();
+    drop(sender);
+    assert_eq!(within(answer.into_body().collect()).await.unwrap().to_bytes(), "hello");
+    within(front.serving).await.unwrap();
 }

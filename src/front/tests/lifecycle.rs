@@ -40,18 +40,22 @@ async fn a_client_that_leaves_takes_the_handler_with_it() {
     assert!(log.contains("\"status\":0") && log.contains("the client left"), "{log}");
 }
 
+/// Sends one request by HTTP/2 and waits for its answer.
+async fn ask_http2(address: SocketAddr) -> hyper::Result<u16> {
+    let stream = hyper_util::rt::TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), stream).await?;
+    tokio::spawn(connection);
+    let request = http::Request::get("http://h/").body(http_body_util::Empty::<Bytes>::new()).unwrap();
+    Ok(sender.send_request(request).await?.status().as_u16())
+}
+
 #[tokio::test]
 async fn so_does_an_http2_client_that_resets_its_stream() {
     let (handler, mut events) = never();
     let front = Setup::default().start(handler);
-    let stream = hyper_util::rt::TokioIo::new(front.connect().await);
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.unwrap();
-    tokio::spawn(connection);
-    let request = http::Request::get("http://h/").body(http_body_util::Empty::<Bytes>::new()).unwrap();
-    let answer = tokio::spawn(async move { sender.send_request(request).await.map(|_| sender) });
+    let client = tokio::spawn(ask_http2(front.address));
     assert_eq!(within(events.recv()).await, Some("asked"));
-    answer.abort();
+    client.abort();
     assert_eq!(within(events.recv()).await, Some("dropped"));
 }
 
@@ -160,11 +164,17 @@ async fn what_outlasts_the_drain_is_cut() {
     let (handler, mut events) = never();
     let front = Setup::timeouts(|timeouts| timeouts.drain = Duration::from_millis(300)).start(handler);
     let mut plain = front.connect_and_send(get("/")).await;
-    assert_eq!(within(events.recv()).await, Some("asked"));
+    let http2 = tokio::spawn(ask_http2(front.address));
+    for _ in 0..2 {
+        assert_eq!(within(events.recv()).await, Some("asked"));
+    }
     front.shutdown.send(true).unwrap();
     within(front.serving).await.unwrap();
-    assert_eq!(within(events.recv()).await, Some("dropped"));
+    for _ in 0..2 {
+        assert_eq!(within(events.recv()).await, Some("dropped"));
+    }
     assert_eq!(plain.read(&mut [0]).await.unwrap_or(0), 0);
+    assert!(within(http2).await.unwrap().is_err());
 }
 
 #[tokio::test]
