@@ -6,4 +6,5 @@
 pub mod config;
 pub mod oci;
 pub mod request;
+pub mod store;
 pub mod telemetry;
