@@ -9,5 +9,6 @@ pub mod egress;
 pub mod front;
 pub mod oci;
 pub mod request;
+pub mod store;
 pub mod telemetry;
 pub mod upstream;
