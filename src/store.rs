@@ -133,18 +133,23 @@ impl Store {
         self.content.in_memory(digest)
     }
 
-    /// Stores small content that the caller has verified: in memory at once, durably on the disk when this returns. It
-    /// stays in memory where the disk does not take it. Dropping the future does not stop it.
+    /// Stores small content that the caller has verified: in memory at once, durably on the disk when the future ends. It
+    /// stays in memory where the disk does not take it. Dropping the future, once it was polled, does not stop it.
     ///
     /// # Errors
     /// `TooLarge` above 4 MiB; `NoRoom`, `Full`, `Io`.
-    pub async fn put(&self, digest: &Digest, bytes: Bytes) -> Result<(), Error> {
-        if bytes.len() as u64 > MAX_MANIFEST {
-            return Err(Error::new(Kind::TooLarge, format!("{digest} has {} bytes and is no small content", bytes.len())));
+    pub fn put(&self, digest: &Digest, bytes: Bytes) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let (content, digest) = (self.content.clone(), *digest);
+        let fits = bytes.len() as u64 <= MAX_MANIFEST;
+        if fits {
+            content.memory.insert(digest, bytes.clone());
         }
-        self.content.memory.insert(*digest, bytes.clone());
-        let digest = *digest;
-        self.with_content(move |content| content.put(&digest, &bytes)).await
+        async move {
+            if !fits {
+                return Err(Error::new(Kind::TooLarge, format!("{digest} has {} bytes and is no small content", bytes.len())));
+            }
+            blocking(move || content.put(&digest, &bytes)).await
+        }
     }
 
     /// Deletes content and its links. Whether it was stored. Readers that have it open go on. Dropping the future does not
