@@ -3,13 +3,39 @@
 //! The file is read into a raw form that knows every value's line, then checked section by section into the types below.
 //! Every fault is found in one run. Nothing below this room ever sees an unchecked value.
 
+mod cache;
+mod effective;
+mod egress;
+mod fault;
+mod file;
+mod freshness;
+mod host;
+mod listener;
+mod policy;
+mod raw;
+mod registry;
+mod secret;
+#[cfg(test)]
+mod tests;
+mod units;
+mod urls;
+mod well_known;
+
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use url::Url;
+
+pub use effective::Effective;
+use fault::Complaint;
+pub use fault::{Fault, Faults, Warning};
+pub use host::HostPattern;
+use raw::{Keys, Reader, Section};
+pub use secret::Secret;
 
 use crate::oci::RegistryName;
 
@@ -111,17 +137,6 @@ pub enum RegistryMatch {
     Suffix(String),
 }
 
-/// A host that may be connected to: `host`, `host:port` or `*.suffix`, in lower case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPattern {
-    /// `None` where the pattern begins with `*.`: then `host` is the suffix with its dot.
-    pub wildcard: bool,
-    /// The host, or the suffix with its dot.
-    pub host: String,
-    /// The port; where absent, the scheme's own.
-    pub port: Option<u16>,
-}
-
 /// `client_certificate = { certificate, key }` of a registry.
 #[derive(Clone, Debug)]
 pub struct ClientCertificate {
@@ -175,57 +190,78 @@ pub enum Effect {
     Deny,
 }
 
-/// A secret. Prints as `***` everywhere; [`Secret::expose`] is the one way to read it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
-    }
-
-    /// The secret itself. Never log or print what this returns.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl std::fmt::Display for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl HostPattern {
-    /// Whether this pattern lets a URL with this host (lower case, no brackets round IPv6) and port through.
-    /// `default_port` is the scheme's own.
-    pub fn matches(&self, host: &str, port: u16, default_port: u16) -> bool {
-        let host_fits = if self.wildcard { host.len() > self.host.len() && host.ends_with(&self.host) } else { host == self.host };
-        host_fits && self.port.unwrap_or(default_port) == port
+impl fmt::Display for RegistryMatch {
+    /// As it is written in the file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => name.fmt(f),
+            Self::Suffix(suffix) => write!(f, "*{suffix}"),
+        }
     }
 }
 
 impl Registry {
     /// The registry name in logs and metrics.
     pub fn label(&self) -> String {
-        match &self.name {
-            RegistryMatch::Exact(name) => name.to_string(),
-            RegistryMatch::Suffix(suffix) => format!("*{suffix}"),
-        }
+        self.name.to_string()
     }
 }
 
+const KEYS: Keys = Keys { known: &["cache", "listener", "admin", "registry", "egress", "policy"], later: &[] };
+
 impl Config {
+    /// Reads the file at `path` and the files that it names. Relative paths in it start at its folder; variables of the
+    /// environment come from `environment`. Blocks on the disk; meant for the start and for reloads.
+    pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<(Self, Vec<Warning>), Faults> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let complaint = Complaint::new(format!("cannot be read: {error}"), "name a readable file with --config");
+            Faults(vec![Fault::new(path, None, "", complaint)])
+        })?;
+        Self::parse(&text, path, environment)
+    }
+
+    /// Reads `text` as if it stood in the file at `path`. Every fault in it is found in one run.
+    pub fn parse(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<(Self, Vec<Warning>), Faults> {
+        let reader = Reader::new(text, path, environment);
+        let config = reader.parse().map(|table| check(&Section::root(&reader, table.get_ref(), &KEYS)));
+        let warnings = reader.finish()?;
+        Ok((config.expect("a text that does not parse has a fault"), warnings))
+    }
+
+    /// What holds without a file: the public registries, on loopback, with the cache in the user's cache folder.
+    pub fn built_in(environment: &dyn Fn(&str) -> Option<String>) -> Result<(Self, Vec<Warning>), Faults> {
+        Self::parse("", Path::new("built-in configuration"), environment)
+    }
+
+    /// The settings that hold, defaults included, to be shown or serialized. No secret is in them.
+    pub fn effective(&self) -> Effective {
+        Effective::new(self)
+    }
+
     /// Whether an address of ours stands outside loopback.
     pub fn listens_beyond_loopback(&self) -> bool {
         self.listeners.iter().any(|listener| !is_loopback(listener.address.ip()))
+    }
+}
+
+/// Checks section by section. What comes back counts only if no fault was noted.
+fn check(root: &Section<'_>) -> Config {
+    let one = |name, keys| root.get(name).and_then(|value| value.section(keys));
+    let many = |name, keys| root.get(name).map(|value| value.sections(keys)).unwrap_or_default();
+    let mut addresses = listener::Addresses::default();
+    let listeners = listener::check(&many("listener", &listener::KEYS), &mut addresses);
+    // Before the admin address joins the others: policy is about listeners.
+    let policy = policy::check(one("policy", &policy::KEYS).as_ref(), &addresses);
+    let admin = listener::check_admin(one("admin", &listener::ADMIN_KEYS).as_ref(), &mut addresses);
+    let known = well_known::registries();
+    let registries = many("registry", &registry::KEYS);
+    Config {
+        cache: cache::check(root.reader, one("cache", &cache::KEYS).as_ref()),
+        listeners,
+        admin,
+        registries: if registries.is_empty() { known } else { registry::check(&registries, &known) },
+        egress: egress::check(one("egress", &egress::KEYS).as_ref()),
+        policy,
     }
 }
 

@@ -4,6 +4,10 @@
 //! request walks through them.
 
 pub mod config;
+pub mod credentials;
+pub mod egress;
+pub mod front;
 pub mod oci;
 pub mod request;
 pub mod telemetry;
+pub mod upstream;

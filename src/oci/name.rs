@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn repository_names_follow_the_grammar() {
-        for good in ["a", "library/busybox", "a.b/c_d/e__f/g---h", "0/1/2", &"a/".repeat(127).trim_end_matches('/').to_owned()] {
+        for good in ["a", "library/busybox", "a.b/c_d/e__f/g---h", "0/1/2", "a/".repeat(127).trim_end_matches('/')] {
             assert!(good.parse::<RepositoryName>().is_ok(), "{good}");
         }
         for bad in

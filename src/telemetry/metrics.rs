@@ -18,6 +18,8 @@ pub enum UpstreamResult {
     Ok,
     /// A 404.
     NotFound,
+    /// A 401 to a request without credentials: the upstream says where to get a token. No error.
+    Challenged,
     /// A 401 or 403.
     Refused,
     /// A 429.
@@ -38,6 +40,7 @@ impl UpstreamResult {
         match self {
             Self::Ok => "ok",
             Self::NotFound => "not_found",
+            Self::Challenged => "challenged",
             Self::Refused => "refused",
             Self::RateLimited => "rate_limited",
             Self::Failed => "failed",
@@ -48,7 +51,7 @@ impl UpstreamResult {
     }
 
     fn is_error(self) -> bool {
-        !matches!(self, Self::Ok | Self::NotFound)
+        !matches!(self, Self::Ok | Self::NotFound | Self::Challenged)
     }
 }
 

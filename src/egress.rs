@@ -1,0 +1,67 @@
+//! The only way out: resolve, guard, connect to a checked address, one HTTP exchange.
+//!
+//! A [`Way`] says what one configured registry may reach. [`Guarded`] is the [`Exchange`] that keeps to it: hosts are checked
+//! before anything is sent, addresses when a connection is made, and connections go to checked addresses only. [`Client`]
+//! is what the rooms below call: it adds the deadlines and the counting, above the seam where tests script the other side.
+//!
+//! There is no redirect, no retry, no credential and no proxy from the environment in here.
+
+mod body;
+mod client;
+mod error;
+mod guard;
+mod guarded;
+mod names;
+mod own;
+mod retry_after;
+mod rules;
+#[cfg(test)]
+pub(crate) mod scripted;
+mod tls;
+mod way;
+
+use async_trait::async_trait;
+
+pub use body::Body;
+pub use client::Client;
+pub use error::{Error, Kind};
+pub use guard::{Class, classify};
+pub use guarded::Guarded;
+pub use names::{Names, SystemNames};
+pub use retry_after::retry_after;
+pub use way::Way;
+
+/// One HTTP exchange. The seam for tests: the real one is [`Guarded`], tests script their own.
+#[async_trait]
+pub trait Exchange: Send + Sync + 'static {
+    /// Sends `request` and returns at the head of the answer; the body streams. Never follows a redirect. Dropping the
+    /// future gives the exchange up and leaves nothing behind.
+    ///
+    /// # Errors
+    /// Where the way forbids the exchange or no answer could be had. An answer of any status is no error.
+    async fn exchange(&self, way: &Way, request: Request) -> Result<Response, Error>;
+}
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The method.
+    pub method: http::Method,
+    /// The whole address; must be allowed by the way.
+    pub url: url::Url,
+    /// The headers, without `Host`.
+    pub headers: http::HeaderMap,
+    /// The body, empty for GET and HEAD.
+    pub body: bytes::Bytes,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Response {
+    /// The status.
+    pub status: http::StatusCode,
+    /// The headers.
+    pub headers: http::HeaderMap,
+    /// The body, as it comes.
+    pub body: Body,
+}

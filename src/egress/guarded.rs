@@ -1,0 +1,137 @@
+//! The real exchange: connects only where the way leads and only to addresses that were checked.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use http::HeaderValue;
+use http::header::HOST;
+use tokio::time::timeout;
+
+use super::own::Own;
+use super::rules::Rules;
+use super::tls::chain;
+use super::{Body, Error, Exchange, Kind, Names, Request, Response, Way};
+
+/// The longest wait for a name's addresses.
+const LOOKUP: Duration = Duration::from_secs(2);
+
+/// Exchanges over the network. One per process; each [`Way`] has its own connections.
+pub struct Guarded {
+    names: Arc<dyn Names>,
+    own: Arc<Own>,
+}
+
+impl Guarded {
+    /// An exchange that resolves with `names`.
+    pub fn new(names: Arc<dyn Names>) -> Self {
+        Self { names, own: Arc::default() }
+    }
+
+    /// From now on no connection is made to `listeners`, the addresses this proxy itself listens on.
+    pub fn refuse(&self, listeners: Vec<SocketAddr>) {
+        self.own.set(listeners);
+    }
+
+    /// The way's client. Making it reads the system's certificates, away from the workers.
+    async fn client<'a>(&self, way: &'a Way) -> Result<&'a reqwest::Client, Error> {
+        let make = async || {
+            let resolver = Resolver { rules: way.rules.clone(), names: self.names.clone(), own: self.own.clone() };
+            let tls = way.tls.clone();
+            let made = tokio::task::spawn_blocking(move || tls.client(Arc::new(resolver))).await;
+            made.unwrap_or_else(|error| Err(Error::new(Kind::Setup, format!("no TLS client can be made: {error}"))))
+        };
+        way.client.get_or_try_init(make).await
+    }
+}
+
+#[async_trait]
+impl Exchange for Guarded {
+    async fn exchange(&self, way: &Way, mut request: Request) -> Result<Response, Error> {
+        // The client asks the resolver about names only, so addresses in the URL are checked here.
+        way.rules.check(&request.url, &self.own)?;
+        let host = request.url.host_str().unwrap_or_default().to_owned();
+        use_private_port(&way.rules, &mut request);
+        let mut outgoing = reqwest::Request::new(request.method, request.url);
+        *outgoing.headers_mut() = request.headers;
+        if !request.body.is_empty() {
+            *outgoing.body_mut() = Some(request.body.into());
+        }
+        let answer = self.client(way).await?.execute(outgoing).await.map_err(|error| failure(&host, error))?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let stream = answer.bytes_stream().map(move |item| item.map_err(|error| failure(&host, error)));
+        Ok(Response { status, headers, body: Body::from_stream(stream) })
+    }
+}
+
+/// A port in the URL overrides the resolver's, so a private endpoint's own port goes into the URL and the `Host` header
+/// keeps what the registry expects. Name and certificate stay the same.
+fn use_private_port(rules: &Rules, request: &mut Request) {
+    let Some(port) = rules.private_port(&request.url) else { return };
+    let authority = request.url[url::Position::BeforeHost..url::Position::AfterPort].to_owned();
+    if let Ok(authority) = HeaderValue::try_from(authority)
+        && request.url.set_port(Some(port)).is_ok()
+    {
+        request.headers.insert(HOST, authority);
+    }
+}
+
+/// What the client failed with, in words that hold no URL: its query may carry a signature.
+fn failure(host: &str, error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    if let Some(refusal) = refusal(&error) {
+        return refusal.clone();
+    }
+    let kind = if error.is_timeout() {
+        Kind::TimedOut
+    } else if error.is_connect() {
+        Kind::Unreachable
+    } else {
+        Kind::Broken
+    };
+    Error::new(kind, format!("{host}: {}", chain(&error)))
+}
+
+/// The guard's own error, where it stopped the client.
+fn refusal(error: &reqwest::Error) -> Option<&Error> {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(refusal) = cause.downcast_ref::<Error>() {
+            return Some(refusal);
+        }
+        source = cause.source();
+    }
+    None
+}
+
+/// What stands between the client and the network: it hands out checked addresses only. Asked for every new connection.
+struct Resolver {
+    rules: Arc<Rules>,
+    names: Arc<dyn Names>,
+    own: Arc<Own>,
+}
+
+impl reqwest::dns::Resolve for Resolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let (rules, names, own) = (self.rules.clone(), self.names.clone(), self.own.clone());
+        Box::pin(async move {
+            let addresses = addresses(&rules, &*names, &own, name.as_str()).await?;
+            Ok(Box::new(addresses.into_iter()) as reqwest::dns::Addrs)
+        })
+    }
+}
+
+async fn addresses(rules: &Rules, names: &dyn Names, own: &Own, host: &str) -> Result<Vec<SocketAddr>, Error> {
+    if let Some(private) = rules.private_endpoint(host, own) {
+        return Ok(vec![private?]);
+    }
+    let found = timeout(LOOKUP, names.lookup(host)).await;
+    let found = found.map_err(|_| Error::new(Kind::TimedOut, format!("{host} could not be resolved within 2 s")))?;
+    let found = found.map_err(|error| Error::new(Kind::Unreachable, format!("{host} could not be resolved: {error}")))?;
+    rules.admit(host, found, own)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! The certificates of one way, and the HTTP client made with them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Error, Kind};
+use crate::config;
+
+/// Name look-up, connection and TLS together.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How long an unused connection is kept.
+const POOL_IDLE: Duration = Duration::from_secs(60);
+
+/// Trust and identity beyond the system's own.
+#[derive(Debug)]
+pub(super) struct Tls {
+    authorities: Vec<reqwest::Certificate>,
+    identity: Option<reqwest::Identity>,
+}
+
+impl Tls {
+    /// Reads the registry's certificate files.
+    pub(super) fn read(registry: &config::Registry) -> Result<Self, Error> {
+        let authorities = registry.ca.as_deref().map(authorities).transpose()?.unwrap_or_default();
+        let identity = registry.client_certificate.as_ref().map(identity).transpose()?;
+        Ok(Self { authorities, identity })
+    }
+
+    /// A client that resolves with `resolver`, follows no redirect, uses no proxy and decodes no body. Reads the system's
+    /// certificates, so it blocks for some milliseconds.
+    pub(super) fn client(&self, resolver: Arc<dyn reqwest::dns::Resolve>) -> Result<reqwest::Client, Error> {
+        // One provider for the process; where another room was first, it installed the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let made = self.builder(resolver.clone()).tls_certs_merge(self.authorities.iter().cloned()).build();
+        let made = match made {
+            // A system without certificates must not keep plain upstreams away.
+            Err(error) if self.authorities.is_empty() => {
+                tracing::warn!("no https upstream without a ca of its own can be trusted: {}", chain(&error));
+                self.builder(resolver).tls_certs_only([]).build()
+            }
+            made => made,
+        };
+        made.map_err(|error| Error::new(Kind::Setup, format!("no TLS client can be made: {}", chain(&error))))
+    }
+
+    /// HTTP/1.1 only: blob bodies cost half the CPU that they do on HTTP/2.
+    fn builder(&self, resolver: Arc<dyn reqwest::dns::Resolve>) -> reqwest::ClientBuilder {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("roadstead/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .no_proxy()
+            .http1_only()
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(POOL_IDLE)
+            .dns_resolver(resolver);
+        match &self.identity {
+            Some(identity) => builder.identity(identity.clone()),
+            None => builder,
+        }
+    }
+}
+
+fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, Error> {
+    let found = reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(|error| unfit(path, &chain(&error)))?;
+    if found.is_empty() { Err(unfit(path, "there is no certificate in it")) } else { Ok(found) }
+}
+
+fn identity(files: &config::ClientCertificate) -> Result<reqwest::Identity, Error> {
+    let mut pem = read(&files.certificate)?;
+    pem.push(b'\n');
+    pem.extend(read(&files.key)?);
+    reqwest::Identity::from_pem(&pem).map_err(|error| unfit(&files.certificate, &chain(&error)))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|error| Error::new(Kind::Setup, format!("{} cannot be read: {error}", path.display())))
+}
+
+fn unfit(path: &Path, why: &str) -> Error {
+    Error::new(Kind::Setup, format!("{} is of no use as a PEM certificate file: {why}", path.display()))
+}
+
+/// The message of `error` and of all that caused it.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

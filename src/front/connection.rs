@@ -1,0 +1,103 @@
+//! One connection from accept to close: set-up under a deadline, the wait for a first request, the end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pingora_core::apps::{HttpServerOptions, ServerApp};
+use pingora_core::listeners::tls::Acceptor;
+use pingora_core::protocols::Stream;
+use pingora_core::server::ShutdownWatch;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use super::io::{Socket, Wire};
+use super::session::Connection;
+use super::{Handler, Timeouts};
+use crate::request::Caller;
+use crate::telemetry::Telemetry;
+
+/// How long a silent connection is kept after shutdown began: a request may be on its way.
+const PARTING: Duration = Duration::from_millis(250);
+
+/// What all connections of a listener have in common.
+pub(super) struct Shared {
+    pub(super) endpoint: Arc<str>,
+    pub(super) tls: Option<Arc<Acceptor>>,
+    pub(super) timeouts: Timeouts,
+    pub(super) options: HttpServerOptions,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) handler: Arc<dyn Handler>,
+}
+
+/// Counts the connection as open until it is dropped.
+struct Open<'a>(&'a Shared);
+
+impl<'a> Open<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.telemetry.metrics.connected(&shared.endpoint);
+        Self(shared)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.telemetry.metrics.disconnected(&self.0.endpoint);
+    }
+}
+
+/// Serves one connection until either side ends it. Dropping the future breaks it off.
+pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, shutdown: ShutdownWatch) {
+    let _open = Open::new(&shared);
+    let wire = Wire::new(tcp, shared.timeouts.stall);
+    let set_up = tokio::select! {
+        stream = set_up(&shared, &wire) => stream,
+        () = parting(&shutdown) => None,
+    };
+    let Some(stream) = set_up else { return };
+    let source = peer.ip().to_canonical();
+    let caller = Caller { source, endpoint: shared.endpoint.clone(), tls: shared.tls.is_some() };
+    let connection = Arc::new(Connection::new(shared.clone(), caller, wire));
+    tokio::select! {
+        _ = connection.process_new(stream, &shutdown) => {}
+        () = silence(&connection, &shutdown) => {}
+    }
+    if connection.unread.load(Ordering::Relaxed) {
+        connection.wire.linger(shared.timeouts.linger).await;
+    }
+}
+
+/// What comes before HTTP. The header of the PROXY protocol belongs here, before TLS.
+async fn set_up(shared: &Shared, wire: &Arc<Wire>) -> Option<Stream> {
+    let socket = Socket::new(wire.clone());
+    let Some(tls) = &shared.tls else { return Some(Box::new(socket)) };
+    let reason = match timeout(shared.timeouts.setup, tls.tls_handshake(socket)).await {
+        Ok(Ok(stream)) => return Some(Box::new(stream)),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            "tls"
+        }
+        Err(_) => "tls_timeout",
+    };
+    shared.telemetry.metrics.connection_refused(&shared.endpoint, reason);
+    None
+}
+
+/// Completes when no first request has come in time, whatever the protocol: neither the wait for a preface nor that for the
+/// first stream of HTTP/2 has a deadline of its own.
+async fn silence(connection: &Connection, shutdown: &ShutdownWatch) {
+    let shared = &connection.shared;
+    tokio::select! {
+        () = connection.begun.cancelled() => std::future::pending().await,
+        () = sleep(shared.timeouts.head) => shared.telemetry.metrics.connection_refused(&shared.endpoint, "no_request"),
+        () = parting(shutdown) => {}
+    }
+}
+
+/// Completes a moment after shutdown began, or when nobody is left who could begin it.
+pub(super) async fn parting(shutdown: &ShutdownWatch) {
+    // The error says that the sender is gone, which comes to the same.
+    let _ = shutdown.clone().wait_for(|over| *over).await;
+    sleep(PARTING).await;
+}

@@ -1,0 +1,85 @@
+//! Errors as clients see them: kind, status, code and message.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::oci::ErrorCode;
+
+/// An error answer before it has a status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What sort of error, which decides the status.
+    pub kind: FaultKind,
+    /// The code in the body.
+    pub code: ErrorCode,
+    /// The message in the body, for the client's user and for the log. Never holds a secret.
+    pub message: String,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
+}
+
+/// What sort of error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The request makes no sense.
+    BadRequest,
+    /// This proxy wants to know who asks.
+    Unauthorized {
+        /// The value of `WWW-Authenticate`.
+        challenge: String,
+    },
+    /// The request is refused.
+    Denied,
+    /// There is no such thing.
+    NotFound,
+    /// Not offered here: nothing but reading is.
+    MethodNotAllowed,
+    /// What is asked for or sent is too large.
+    TooLarge,
+    /// The request's path and query are too long.
+    TargetTooLong,
+    /// The request has too many header fields, or too large ones.
+    HeaderTooLarge,
+    /// No room for more work now, or asked not to send more.
+    Overloaded,
+    /// The upstream failed.
+    BadGateway,
+    /// The upstream did not answer in time.
+    GatewayTimeout,
+    /// This proxy failed.
+    Internal,
+}
+
+impl FaultKind {
+    /// The one place where an error gets its status.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
+            Self::Denied => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BadGateway => StatusCode::BAD_GATEWAY,
+            Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl Fault {
+    /// A fault without a time to try again.
+    pub fn new(kind: FaultKind, code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { kind, code, message: message.into(), retry_after: None }
+    }
+
+    /// Says when to try again.
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+}

@@ -1,0 +1,235 @@
+//! Listening: the accept loop, its cap on connections, and the drain at the end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::listeners::tls::Acceptor;
+use pingora_core::server::{ListenFds, ShutdownWatch};
+use pingora_core::services::Service;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::{self, Shared};
+use super::{Error, Handler, tls};
+use crate::config;
+use crate::telemetry::Telemetry;
+
+/// Connections that the kernel keeps ready while the cap is reached.
+const BACKLOG: i32 = 1024;
+/// Pause after an accept that failed, in which descriptors may become free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The deadlines of a listener's connections.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// For TLS to be established: 10 s.
+    pub setup: Duration,
+    /// For the first request's head from then on, and for each later head from its first byte on: 10 s.
+    pub head: Duration,
+    /// How long a connection may wait for its next request: 75 s.
+    pub idle: Duration,
+    /// How long the client may take nothing of an answer: 60 s. Counted by the kernel (`TCP_USER_TIMEOUT`).
+    pub stall: Duration,
+    /// For a request body, which is read and dropped: 5 s.
+    pub body: Duration,
+    /// How long a connection that ended while the client was still sending is kept for the answer to arrive: 2 s.
+    pub linger: Duration,
+    /// How long answers under way may go on after shutdown began: 25 s.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            setup: seconds(10),
+            head: seconds(10),
+            idle: seconds(75),
+            stall: seconds(60),
+            body: seconds(5),
+            linger: seconds(2),
+            drain: seconds(25),
+        }
+    }
+}
+
+/// A bound socket, not yet served.
+pub struct Listener {
+    socket: std::net::TcpListener,
+    address: SocketAddr,
+    endpoint: Arc<str>,
+    tls: Option<Arc<Acceptor>>,
+    max_connections: usize,
+    timeouts: Timeouts,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Listener {
+    /// Reads the certificate, where there is one, and binds the address. Connections wait in the kernel until
+    /// [`Listener::serve`].
+    pub fn bind(config: &config::Listener, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
+        let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
+        let (socket, address) = bind(config.address).map_err(|source| Error::Bind {
+            endpoint: config.name.to_string(),
+            address: config.address,
+            source,
+        })?;
+        Ok(Self {
+            socket,
+            address,
+            endpoint: config.name.clone(),
+            tls: tls.map(|tls| Arc::new(Acceptor::from_server_config(tls))),
+            max_connections: config.max_connections,
+            timeouts: Timeouts::default(),
+            telemetry,
+        })
+    }
+
+    /// Replaces the deadlines.
+    pub fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// The address that is listened on; the port is the real one.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts and serves until `shutdown` becomes true, or its sender is gone; then closes the socket and idle connections,
+    /// lets answers under way end, breaks off those that take longer than [`Timeouts::drain`], and returns. Needs a tokio
+    /// runtime; connections run on pingora's, where there is one. Dropping the future stops accepting, and no more.
+    pub async fn serve(self, handler: Arc<dyn Handler>, shutdown: ShutdownWatch) {
+        let socket = match TcpListener::from_std(self.socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(endpoint = %self.endpoint, %error, "the runtime does not take the listening socket");
+                return self.telemetry.health.not_ready("listeners", error.to_string());
+            }
+        };
+        let mut options = HttpServerOptions::default();
+        options.h2c = true;
+        options.h2_idle_timeout = Some(self.timeouts.idle);
+        let shared = Arc::new(Shared {
+            endpoint: self.endpoint,
+            tls: self.tls,
+            timeouts: self.timeouts,
+            options,
+            telemetry: self.telemetry,
+            handler,
+        });
+        let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
+        accept_all(&shared, &socket, self.max_connections, &shutdown, &connections, &cut).await;
+        drop(socket);
+        drain(&connections, &cut, shared.timeouts.drain).await;
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)> {
+    // The standard library sets SO_REUSEADDR; listening once more only makes the queue longer.
+    let socket = std::net::TcpListener::bind(address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    Ok((socket, address))
+}
+
+async fn accept_all(
+    shared: &Arc<Shared>,
+    socket: &TcpListener,
+    max_connections: usize,
+    shutdown: &ShutdownWatch,
+    connections: &TaskTracker,
+    cut: &CancellationToken,
+) {
+    let permits = Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let mut over = shutdown.clone();
+    loop {
+        let (permit, tcp, peer) = tokio::select! {
+            biased;
+            _ = over.wait_for(|over| *over) => return,
+            accepted = accept(shared, socket, &permits) => accepted,
+        };
+        let serve = connection::serve(shared.clone(), tcp, peer, shutdown.clone());
+        let served = {
+            let cut = cut.clone();
+            async move {
+                let _permit = permit;
+                // Being broken off is one of the ways a connection ends.
+                let _ = cut.run_until_cancelled(serve).await;
+            }
+        };
+        connections.spawn_on(served, &pingora_runtime::current_handle());
+    }
+}
+
+/// The next connection, once there is room for it. Dropping the future loses none.
+async fn accept(shared: &Shared, socket: &TcpListener, permits: &Arc<Semaphore>) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
+    let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
+    loop {
+        match socket.accept().await {
+            Ok((tcp, peer)) => return (permit, tcp, peer),
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(error) => {
+                shared.telemetry.metrics.connection_refused(&shared.endpoint, "accept");
+                tracing::warn!(endpoint = %shared.endpoint, %error, "cannot accept connections now; trying again");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether accept failed because a client had left already (accept(2)), and not for want of descriptors or memory.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted | io::ErrorKind::TimedOut
+    )
+}
+
+async fn drain(connections: &TaskTracker, cut: &CancellationToken, limit: Duration) {
+    connections.close();
+    if timeout(limit, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "answers are still under way at the end of the drain; they are cut");
+        cut.cancel();
+        connections.wait().await;
+    }
+}
+
+/// A listener with its handler, to be run by pingora's server.
+pub struct ListenerService {
+    name: String,
+    address: String,
+    parts: Option<(Listener, Arc<dyn Handler>)>,
+}
+
+impl ListenerService {
+    /// Joins the two.
+    pub fn new(listener: Listener, handler: Arc<dyn Handler>) -> Self {
+        Self { name: listener.endpoint.to_string(), address: listener.address.to_string(), parts: Some((listener, handler)) }
+    }
+}
+
+#[async_trait]
+impl Service for ListenerService {
+    async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, _: usize) {
+        if let Some((listener, handler)) = self.parts.take() {
+            listener.serve(handler, shutdown).await;
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        Some(vec![self.address.clone()])
+    }
+}

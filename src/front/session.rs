@@ -1,0 +1,214 @@
+//! One connection's requests: reading heads, asking the handler, answering, and deciding whether the connection goes on.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use http::Method;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, USER_AGENT};
+use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora_core::server::ShutdownWatch;
+use pingora_core::{Error as PingoraError, ErrorType};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::client::Client;
+use super::connection::{Shared, parting};
+use super::io::Wire;
+use super::write::Writer;
+use super::{Answer, Cut, Fault, FaultKind, Request, head};
+use crate::oci::ErrorCode;
+use crate::request::Caller;
+use crate::telemetry::Outcome;
+
+/// An established connection. pingora calls it once per request, for HTTP/2 side by side.
+pub(super) struct Connection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) caller: Caller,
+    pub(super) wire: Arc<Wire>,
+    /// Cancelled when the first request has come.
+    pub(super) begun: CancellationToken,
+    /// Whether the client was answered without having been read to the end.
+    pub(super) unread: AtomicBool,
+}
+
+#[async_trait]
+impl HttpServerApp for Connection {
+    /// Serves one request. `None` closes the connection (HTTP/2: changes nothing but this stream).
+    async fn process_new_http(self: &Arc<Self>, mut session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
+        let head = self.read_head(&mut session, shutdown).await?;
+        self.begun.cancel();
+        session.set_pipelining_enabled(true);
+        let (mut outcome, mut client, admitted) = self.open(&mut session, head);
+        let head_only = outcome.method == Method::HEAD.as_str();
+        let answer = match admitted {
+            Ok(request) => match self.ask(&mut session, &mut client, &request, &mut outcome).await {
+                Some(answer) => answer,
+                None => return None,
+            },
+            Err(fault) => Answer::fault(fault),
+        };
+        if !client.finish_body(&mut session, self.shared.timeouts.body).await {
+            self.end_after_answer(&mut session);
+        } else if *shutdown.borrow() {
+            session.set_keepalive(None);
+        }
+        session.set_write_timeout(session.is_http2().then_some(self.shared.timeouts.stall));
+        match Writer::new(&mut session, &mut client, &self.wire, &mut outcome).send(answer, head_only).await {
+            Ok(()) => finish(session, &mut outcome).await,
+            Err(cut) => {
+                self.cut(session, cut, &mut outcome).await;
+                None
+            }
+        }
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.shared.options)
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        let mut options = default_h2_options();
+        // A larger list is refused by the protocol layer itself. It counts 32 bytes more for each field than we do.
+        let list = head::MAX_HEAD.saturating_add(32 * 100);
+        options.max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX));
+        Some(options)
+    }
+}
+
+impl Connection {
+    pub(super) fn new(shared: Arc<Shared>, caller: Caller, wire: Arc<Wire>) -> Self {
+        Self { shared, caller, wire, begun: CancellationToken::new(), unread: AtomicBool::new(false) }
+    }
+
+    /// Reads the next head: any time within the idle limit for its first byte, then one deadline for all of it. `None`: none
+    /// came, and there is nobody to tell.
+    async fn read_head(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) -> Option<Result<(), Fault>> {
+        if session.is_http2() {
+            return Some(Ok(()));
+        }
+        let limits = &self.shared.timeouts;
+        self.wire.allow(head::MAX_HEAD);
+        let read = {
+            let mut read = pin!(session.read_request());
+            let early = tokio::select! {
+                biased;
+                () = self.wire.arrival() => None,
+                read = &mut read => Some(read),
+                () = sleep(limits.idle) => return None,
+                () = parting(shutdown) => return None,
+            };
+            match early {
+                Some(read) => read,
+                None => timeout(limits.head, read).await.ok()?,
+            }
+        };
+        let spent = self.wire.is_spent();
+        self.wire.allow(usize::MAX);
+        match read {
+            Ok(true) => Some(Ok(())),
+            Ok(false) => None,
+            Err(error) => {
+                let fault = unreadable(&error, spent)?;
+                self.end_after_answer(session);
+                Some(Err(fault))
+            }
+        }
+    }
+
+    /// Opens the request's story and decides whether it is let in.
+    fn open(&self, session: &mut ServerSession, head: Result<(), Fault>) -> (Outcome, Client, Result<Request, Fault>) {
+        let telemetry = &self.shared.telemetry;
+        if let Err(fault) = head {
+            let mut outcome = Outcome::open(telemetry, "-", "-");
+            outcome.caller(&self.caller, None);
+            return (outcome, Client::unknown(), Err(fault));
+        }
+        let client = Client::of(session);
+        let head = session.req_header();
+        let mut outcome = Outcome::open(telemetry, head.method.as_str(), &String::from_utf8_lossy(head.raw_path()));
+        outcome.caller(&self.caller, head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()));
+        (outcome, client, head::admit(head, self.caller.clone()))
+    }
+
+    /// Asks the handler while watching the client; `None` where it left first, and then the handler's future is dropped.
+    async fn ask(
+        &self,
+        session: &mut ServerSession,
+        client: &mut Client,
+        request: &Request,
+        outcome: &mut Outcome,
+    ) -> Option<Answer> {
+        let answer = tokio::select! {
+            biased;
+            answer = AssertUnwindSafe(self.shared.handler.answer(request, outcome)).catch_unwind() => Some(answer),
+            () = client.left(session) => None,
+        };
+        match answer {
+            Some(Ok(answer)) => Some(answer),
+            Some(Err(panic)) => {
+                outcome.reason = Some(panic_text(panic.as_ref()));
+                let message = format!("this proxy failed; its log says more under {}", outcome.id);
+                Some(Answer::fault(Fault::new(FaultKind::Internal, ErrorCode::Unknown, message)))
+            }
+            None => {
+                outcome.reason = Some("the client left before it was answered".to_owned());
+                None
+            }
+        }
+    }
+
+    /// Lets the connection end with this answer, and linger for the rest of what the client sends.
+    fn end_after_answer(&self, session: &mut ServerSession) {
+        session.set_keepalive(None);
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Breaks the answer off so that the client cannot take it for whole: HTTP/2 by a reset of the stream, HTTP/1.1 by a
+    /// close before the announced length or the last chunk, and by a reset where the close itself would be the end.
+    async fn cut(&self, mut session: ServerSession, cut: Cut, outcome: &mut Outcome) {
+        outcome.reason = Some(cut.0);
+        if session.is_http2() {
+            return session.shutdown().await;
+        }
+        let head = session.response_written().map(|head| &head.headers);
+        if head.is_some_and(|head| !head.contains_key(CONTENT_LENGTH) && !head.contains_key(TRANSFER_ENCODING)) {
+            self.wire.reset_on_close();
+        }
+    }
+}
+
+/// Ends the answer, and gives the connection back where it can be used again.
+async fn finish(session: ServerSession, outcome: &mut Outcome) -> Option<ReusedHttpStream> {
+    let settings = HttpPersistentSettings::for_session(&session);
+    match session.finish().await {
+        Ok(stream) => stream.map(|stream| ReusedHttpStream::from_reusable_stream(stream, settings)),
+        Err(error) => {
+            outcome.reason = Some(format!("the answer could not be ended: {error}"));
+            None
+        }
+    }
+}
+
+/// What to say to a client whose head could not be read; `None` where it is gone.
+fn unreadable(error: &PingoraError, spent: bool) -> Option<Fault> {
+    match error.etype() {
+        _ if spent => Some(head::too_large()),
+        ErrorType::InvalidHTTPHeader => Some(head::malformed()),
+        _ => None,
+    }
+}
+
+/// Notes a panic of code behind the front door, and puts it into words for the log.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = format!("panic: {}", text.unwrap_or("without a message"));
+    tracing::error!(text, "a request's handler panicked; the request failed and the proxy goes on");
+    text
+}

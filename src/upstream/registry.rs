@@ -1,0 +1,144 @@
+//! One upstream registry: its URLs, tried in order.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use super::base::{Base, concrete};
+use super::fetch::{Ask, Fetched, Line, Source};
+use super::retry::{self, Next};
+use super::{Error, Kind, Via};
+use crate::config;
+use crate::credentials::{Authenticator, Tokens};
+use crate::egress::{Client, Way};
+use crate::oci::RepositoryName;
+
+/// All URLs of a registry together, waiting for a free connection included. containerd gives up at 30 s.
+const BUDGET: Duration = Duration::from_secs(20);
+
+/// What all hosts of one configured registry share.
+pub(super) struct Shared {
+    config: Arc<config::Registry>,
+    way: Arc<Way>,
+    client: Client,
+    via: Via,
+    permits: Arc<Semaphore>,
+    tokens: Arc<Tokens>,
+}
+
+/// One upstream registry: its URLs in order, its credentials and its cap on connections.
+pub struct Registry {
+    shared: Arc<Shared>,
+    sources: Vec<Source>,
+}
+
+/// The right to one connection.
+pub(super) type Permit = OwnedSemaphorePermit;
+
+impl Shared {
+    pub(super) fn new(config: Arc<config::Registry>, way: Arc<Way>, client: Client, via: Via) -> Arc<Self> {
+        let tokens = Arc::new(Tokens::new(client.clone(), way.clone(), config.credentials.clone()));
+        let permits = Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+        Arc::new(Self { config, way, client, via, permits, tokens })
+    }
+
+    /// The registry at `host`, which stands for the `*` of a wildcard. `None` where that makes no URL.
+    pub(super) fn registry(self: &Arc<Self>, host: &str) -> Option<Registry> {
+        let realm = match &self.config.realm {
+            Some(realm) => Some(concrete(realm, &self.config, host)?),
+            None => None,
+        };
+        let source = |url: &url::Url| {
+            let base = Base::new(&concrete(url, &self.config, host)?);
+            let authenticator = Authenticator::new(base.as_url().clone(), realm.clone(), self.tokens.clone());
+            Some(Source { base, authenticator })
+        };
+        let sources = self.config.urls.iter().map(source).collect::<Option<_>>()?;
+        Some(Registry { shared: self.clone(), sources })
+    }
+}
+
+impl Registry {
+    /// The configured registry's name, for metrics.
+    pub fn label(&self) -> &str {
+        self.shared.way.label()
+    }
+
+    /// How the registry is configured.
+    pub fn config(&self) -> &config::Registry {
+        &self.shared.config
+    }
+
+    /// Tries the URLs in order with `attempt`, which is given a URL's index, until one succeeds or one's answer holds for
+    /// all. `skip` are URLs not to be asked. Everything together takes 20 s at most; the permit is for the connection that
+    /// an answer may still hold.
+    pub(super) async fn over_urls<T, F>(&self, skip: &[usize], attempt: impl Fn(usize) -> F) -> Result<(T, Permit), Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let deadline = Instant::now() + BUDGET;
+        let permit = self.permit(deadline).await?;
+        let mut failure: Option<Error> = None;
+        for index in (0..self.sources.len()).filter(|index| !skip.contains(index)) {
+            let result = timeout_at(deadline, attempt(index)).await;
+            let error = match result.unwrap_or_else(|_| Err(self.late(index))) {
+                Ok(reply) => return Ok((reply, permit)),
+                Err(error) if retry::next(error.kind) == Next::Stop => return Err(error),
+                Err(error) => error,
+            };
+            tracing::debug!(registry = self.label(), url = index, "asking failed: {error}");
+            failure = Some(match failure {
+                Some(before) => retry::merge(before, error),
+                None => error,
+            });
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        Err(failure
+            .unwrap_or_else(|| self.error(Kind::Failed, "all its urls rest because they gave wrong content for this digest")))
+    }
+
+    /// Asks the URL at `index` once for `rest` in `repository`.
+    pub(super) fn ask(&self, index: usize, method: Method, repository: &RepositoryName, rest: &str) -> Ask {
+        let base = &self.sources[index].base;
+        Ask::new(method, base.url(repository, rest), base.scope(repository))
+    }
+
+    /// Sends `ask` to the URL at `index`.
+    pub(super) async fn fetch(&self, index: usize, ask: &Ask) -> Result<Fetched, Error> {
+        let line = Line { client: &self.shared.client, way: &self.shared.way, via: &self.shared.via };
+        line.fetch(&self.sources[index], ask).await
+    }
+
+    pub(super) fn error(&self, kind: Kind, what: impl Into<String>) -> Error {
+        Error::new(kind, self.label(), what)
+    }
+
+    async fn permit(&self, deadline: Instant) -> Result<Permit, Error> {
+        let busy = || {
+            let most = self.config().max_connections;
+            self.error(
+                Kind::Overloaded,
+                format!("all {most} connections to it were in use for 20 s; max_connections can be raised"),
+            )
+        };
+        let permit = timeout_at(deadline, self.shared.permits.clone().acquire_owned()).await;
+        permit.map_err(|_| busy())?.map_err(|_| busy())
+    }
+
+    fn late(&self, index: usize) -> Error {
+        let host = self.sources[index].base.host();
+        self.error(Kind::TimedOut, format!("{host} had not answered when the 20 s for all urls were over"))
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("label", &self.label()).finish_non_exhaustive()
+    }
+}

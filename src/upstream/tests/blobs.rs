@@ -1,0 +1,86 @@
+//! Blobs: streaming, resuming, proving.
+
+use super::*;
+
+#[tokio::test]
+async fn a_blob_streams_with_its_length() {
+    let bench = Bench::new(&["https://r.test"], |_| Reply::ok("0123456789"));
+    let reply = bench.blob(0).await.unwrap();
+    assert_eq!((reply.length, reply.from, reply.url), (Some(10), 0, 0));
+    assert_eq!(read(reply).await.unwrap(), b"0123456789");
+    assert!(!bench.other.seen()[0].headers.contains_key(RANGE));
+}
+
+#[tokio::test]
+async fn the_head_is_had_before_the_bytes() {
+    let signal = Arc::new(tokio::sync::Notify::new());
+    let wait = signal.clone();
+    let bench = Bench::new(&["https://r.test"], move |_| {
+        Reply::status(200).header("content-length", "1").step(Step::Wait(wait.clone())).step(Step::Bytes("x".into()))
+    });
+    let reply = bench.blob(0).await.unwrap();
+    assert_eq!(reply.length, Some(1));
+    signal.notify_one();
+    assert_eq!(read(reply).await.unwrap(), b"x");
+}
+
+fn partial(range: &'static str, body: &'static str) -> Bench {
+    Bench::new(&["https://r.test"], move |request| {
+        assert_eq!(request.headers[RANGE], "bytes=4-");
+        Reply::status(206).header("content-range", range).step(Step::Bytes(body.into()))
+    })
+}
+
+#[tokio::test]
+async fn a_resume_must_begin_where_it_was_asked_to() {
+    let reply = partial("bytes 4-9/10", "456789").blob(4).await.unwrap();
+    assert_eq!((reply.length, reply.from), (Some(10), 4));
+    assert_eq!(read(reply).await.unwrap(), b"456789");
+    assert_eq!(partial("bytes 4-9/*", "456789").blob(4).await.unwrap().length, None);
+    for range in ["bytes 3-9/10", "bytes 0-9/10", "bytes */10", "nonsense", ""] {
+        assert_eq!(partial(range, "").blob(4).await.unwrap_err().kind, Kind::Failed, "{range}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_ignores_ranges_is_read_up_to_the_offset() {
+    let bench = Bench::new(&["https://r.test"], |_| {
+        Reply::status(200).header("content-length", "10").step(Step::Bytes("012".into())).step(Step::Bytes("3456789".into()))
+    });
+    let reply = bench.blob(4).await.unwrap();
+    assert_eq!((reply.length, reply.from), (Some(10), 4));
+    assert_eq!(read(reply).await.unwrap(), b"456789");
+    assert_eq!(read(bench.blob(10).await.unwrap()).await.unwrap(), b"");
+    assert_eq!(read(bench.blob(11).await.unwrap()).await.unwrap_err().kind, Kind::Failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_and_a_silent_body_are_told_apart() {
+    let broken = Bench::new(&["https://r.test"], |_| Reply::status(200).step(Step::Bytes("x".into())).step(Step::Break));
+    assert_eq!(read(broken.blob(0).await.unwrap()).await.unwrap_err().kind, Kind::Unreachable);
+    let silent = Bench::new(&["https://r.test"], |_| Reply::status(200).step(Step::Bytes("x".into())).step(Step::Hang));
+    assert_eq!(read(silent.blob(0).await.unwrap()).await.unwrap_err().kind, Kind::TimedOut);
+}
+
+#[tokio::test]
+async fn a_blob_is_proved_by_one_byte_where_head_is_refused() {
+    for status in [400, 403, 405] {
+        let bench = Bench::new(&["https://r.test"], move |request| match request.method.as_str() {
+            "HEAD" => Reply::status(status),
+            _ => {
+                assert_eq!(request.headers[RANGE], "bytes=0-0");
+                Reply::status(206).header("content-range", "bytes 0-0/77").step(Step::Bytes("x".into()))
+            }
+        });
+        assert_eq!(bench.registry.head_blob(&repository(), &digest()).await.unwrap().length, Some(77), "{status}");
+    }
+    let empty = Bench::new(&["https://r.test"], |request| match request.method.as_str() {
+        "HEAD" => Reply::status(405),
+        _ => Reply::status(416).header("content-range", "bytes */0"),
+    });
+    assert_eq!(empty.registry.head_blob(&repository(), &digest()).await.unwrap().length, Some(0));
+    let gone = Bench::new(&["https://r.test"], |_| Reply::status(404));
+    assert_eq!(gone.registry.head_blob(&repository(), &digest()).await.unwrap_err().kind, Kind::NotFound);
+    let denied = Bench::new(&["https://r.test"], |_| Reply::status(403));
+    assert_eq!(denied.registry.head_blob(&repository(), &digest()).await.unwrap_err().kind, Kind::Denied);
+}

@@ -1,0 +1,10 @@
+//! The integration tests: one binary, so that they link once and run side by side.
+//!
+//! `support` is the other side of the wire, played by ourselves: registries, token servers and CDNs that fail as told,
+//! and clients that see every byte. Nothing outside this process is needed.
+// A test binary exports nothing, and helpers outside `#[test]` functions may panic like the tests they serve.
+#![allow(unreachable_pub, clippy::unwrap_used)]
+
+mod kit;
+mod layers;
+mod support;
