@@ -35,12 +35,13 @@ class Ctr:
     images = Podman.images
     fetches = ("registry.test/e2e/artifact:v1", "registry.test/charts/demo:0.1.0")
 
-    def __init__(self, place, mirror):
+    def __init__(self, place, mirror, hosts=None):
+        """`hosts` is a hosts.toml to take instead of one made from `mirror`."""
         need_root()
         need("containerd", "ctr", "runc")
         self.place = place
         self._socket = place.path("containerd.sock")
-        place.write("hosts/_default/hosts.toml", HOSTS.format(mirror=mirror))
+        place.write("hosts/_default/hosts.toml", hosts or HOSTS.format(mirror=mirror))
         config = place.write("containerd.toml", CONFIG.format(folder=place.folder))
         daemon = place.start("containerd", ["containerd", "--config", config])
         wait_until("containerd answers", lambda: self._answers() or daemon.poll() is not None)

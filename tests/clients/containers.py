@@ -34,13 +34,14 @@ def registries_conf(mirror, names):
 class Containers:
     """What the three have in common."""
 
-    def __init__(self, place, mirror, names=("docker.io", "registry.test")):
+    def __init__(self, place, mirror, names=("docker.io", "registry.test"), registries=None):
+        """`registries` is a registries.conf to take instead of one made from `mirror` and `names`."""
         need(self.name)
         self.place = place
         # podman takes no path of more than 50 characters here, and tells so only in a background process.
         run = tempfile.mkdtemp(prefix="c", dir="/run" if isolated() else place.folder)
         storage = f'[storage]\ndriver = "overlay"\nrunroot = "{run}/root"\ngraphroot = "{place.path("graph")}"\n'
-        self._registries = place.write("registries.conf", registries_conf(mirror, names))
+        self._registries = place.write("registries.conf", registries or registries_conf(mirror, names))
         self._policy = place.write("policy.json", json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
         place.write("tmp/.keep", "")
         self.env = {

@@ -14,14 +14,15 @@ class Docker:
     images = tuple(ref.replace("registry.test/", "docker.io/") for ref in Podman.images)
     runs = images[:2]
 
-    def __init__(self, place, mirror):
+    def __init__(self, place, mirror, settings=None):
+        """`settings` is part of a daemon.json to take instead of one made from `mirror`."""
         need_root()
         need("dockerd", "docker", "containerd", "runc")
         self.place = place
         self._socket = place.path("docker.sock")
         self.env = {"DOCKER_HOST": f"unix://{self._socket}", "DOCKER_CONFIG": place.path("client")}
-        config = place.write("daemon.json", json.dumps({
-            "registry-mirrors": [f"http://{mirror}"], "data-root": place.path("root"), "exec-root": place.path("exec"),
+        config = place.write("daemon.json", json.dumps((settings or {"registry-mirrors": [f"http://{mirror}"]}) | {
+            "data-root": place.path("root"), "exec-root": place.path("exec"),
             "pidfile": place.path("docker.pid"), "hosts": [f"unix://{self._socket}"],
             "iptables": False, "ip6tables": False, "bridge": "none",
         }))

@@ -1,6 +1,7 @@
 """The ground a test stands on: a folder of its own, the processes it started there, and ports that nobody has."""
 
 import fcntl
+import glob
 import os
 import random
 import shutil
@@ -181,11 +182,10 @@ class Place:
         return out
 
     def tails(self, lines=12):
-        """The last lines of every log in the folder, for a person who looks for the fault."""
+        """The last lines of every log in the folder and its subfolders, for a person who looks for the fault."""
         text = ""
-        for name in sorted(os.listdir(self.folder)):
-            if name.endswith(".log"):
-                with open(self.path(name), encoding="utf-8", errors="replace") as file:
-                    tail = file.readlines()[-lines:]
-                text += f"--- {self.path(name)}\n" + "".join(line[:400].rstrip("\n") + "\n" for line in tail)
+        for path in sorted(glob.glob(self.path("*.log")) + glob.glob(self.path("*", "*.log"))):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                tail = file.readlines()[-lines:]
+            text += f"--- {path}\n" + "".join(line[:400].rstrip("\n") + "\n" for line in tail)
         return text
