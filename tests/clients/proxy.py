@@ -1,0 +1,65 @@
+"""The program under test: writes its configuration, starts it, reads its access log."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+
+from ground import check, free_port, wait_until
+
+USER_AGENT = "client-tests"
+
+
+def ask(url, method="GET"):
+    """One request of our own: (status, headers, body). Redirects and proxies of the environment play no part."""
+    request = urllib.request.Request(url, method=method, headers={"User-Agent": USER_AGENT})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=30) as response:
+            return response.status, response.headers, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+    except (urllib.error.URLError, OSError):
+        return 0, {}, b""
+
+
+class Roadstead:
+    """One roadstead with a cache of its own. It can be stopped and started again on the same cache."""
+
+    def __init__(self, place, registries, name="roadstead"):
+        """`registries` is the `[[registry]]` part of the configuration; its relative paths start at the place."""
+        self.place, self.name = place, name
+        self.port, self.admin_port = free_port(), free_port()
+        self._runs = 0
+        self._process = None
+        self.address = f"127.0.0.1:{self.port}"
+        self.config = place.write(f"{name}.toml", (
+            f'[cache]\ndirectory = "{place.path("cache")}"\nmax_size = "2 GiB"\n\n'
+            f'[[listener]]\nname = "nodes"\naddress = "{self.address}"\n\n'
+            f'[admin]\naddress = "127.0.0.1:{self.admin_port}"\n\n{registries}'))
+
+    @staticmethod
+    def binary():
+        """The program, by the environment variable ROADSTEAD."""
+        return os.environ["ROADSTEAD"]
+
+    def start(self, before=(), env=None):
+        """Starts it and waits until it is ready. `before` is put before the command."""
+        self._runs += 1
+        self._process = self.place.start_split(f"{self.name}-{self._runs}", [*before, self.binary(), "serve", "--config", self.config], env)
+        wait_until("roadstead is ready", lambda: self._ready() or self._process.poll() is not None)
+        check(self._process.poll() is None, f"roadstead did not start (exit code {self._process.returncode})")
+
+    def _ready(self):
+        return ask(f"http://127.0.0.1:{self.admin_port}/readyz")[0] == 200
+
+    def stop(self):
+        """Stops it by SIGTERM, which it must follow by a clean end."""
+        code = self.place.stop(self._process)
+        check(code == 0, f"roadstead ended with {code} after SIGTERM")
+
+    def log(self):
+        """The access log of the present run: what clients asked below /v2/, without our own questions."""
+        with open(self.place.path(f"{self.name}-{self._runs}.out.log"), encoding="utf-8") as log:
+            lines = [json.loads(line) for line in log if line.endswith("\n")]
+        return [line for line in lines if line["path"].startswith("/v2/") and line["user_agent"] != USER_AGENT]
