@@ -21,7 +21,7 @@ impl Health {
     /// `part` works.
     pub fn well(&self, part: &'static str) {
         let before = self.set(part, Part { trouble: None, fatal: false });
-        if before.is_some_and(|part| part.trouble.is_some()) {
+        if before.is_some_and(|part| part.trouble.is_some() && !part.fatal) {
             tracing::info!(part, "works again");
         }
     }
