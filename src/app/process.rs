@@ -43,6 +43,9 @@ pub fn serve(
 /// Connections and open files share the limit, and systems start programs with a soft one that is far below the hard one.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, current = limit.current, "the limit of open files could not be raised");
