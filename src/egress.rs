@@ -8,6 +8,7 @@
 
 mod body;
 mod client;
+mod control;
 mod error;
 mod guard;
 mod guarded;
@@ -24,6 +25,7 @@ use async_trait::async_trait;
 
 pub use body::Body;
 pub use client::Client;
+pub use control::{ControlReply, ask_admin};
 pub use error::{Error, Kind};
 pub use guard::{Class, classify};
 pub use guarded::Guarded;

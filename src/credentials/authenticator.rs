@@ -70,10 +70,12 @@ impl Authenticator {
         self.meet(scheme, scope, sent).await
     }
 
-    /// A request that carried `sent` was not answered with 401.
-    pub fn accepted(&self, sent: &HeaderValue) {
-        if sent.as_bytes().starts_with(b"Basic ") {
-            self.tokens.accepted();
+    /// A request for `scope` that carried `sent` was not answered with 401.
+    pub fn accepted(&self, sent: &HeaderValue, scope: &Scope) {
+        match self.known() {
+            Some(Scheme::Basic) => self.tokens.accepted(),
+            Some(Scheme::Bearer { realm, service }) => self.tokens.worked(&Want { realm, service, scope: scope.clone() }, sent),
+            None => {}
         }
     }
 

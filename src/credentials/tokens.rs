@@ -43,6 +43,8 @@ pub(super) struct Want {
 #[derive(Default)]
 struct Slot {
     token: Option<Token>,
+    /// The registry has taken this token.
+    worked: bool,
     failure: Option<(Instant, Error)>,
 }
 
@@ -56,12 +58,13 @@ enum Step {
 
 impl Slot {
     /// Decides for one who has waited since `asked` and whose `rejected` token the registry refused, if any. A refusal is
-    /// believed for a while, and whoever waited while a fetch failed shares the failure.
+    /// believed for a while, unless the token had worked before: then it was revoked or ran out early. Whoever waited while
+    /// a fetch failed shares the failure.
     fn step(&self, host: &str, asked: Instant, now: Instant, rejected: Option<&HeaderValue>) -> Step {
         if let Some(token) = self.token.as_ref().filter(|token| token.is_good(now)) {
             return match rejected {
                 Some(header) if *header != token.header => Step::Use(token.header.clone()),
-                Some(_) if still_holds(token.obtained, now) => Step::Fail(Error::Rejected(host.to_owned())),
+                Some(_) if !self.worked && still_holds(token.obtained, now) => Step::Fail(Error::Rejected(host.to_owned())),
                 Some(_) => Step::Fetch,
                 None => Step::Use(token.header.clone()),
             };
@@ -77,7 +80,7 @@ impl Slot {
         match result {
             Ok(token) => {
                 let header = token.header.clone();
-                *self = Self { token: Some(token), failure: None };
+                *self = Self { token: Some(token), worked: false, failure: None };
                 Ok(header)
             }
             Err(error) => {
@@ -119,6 +122,14 @@ impl Tokens {
             return Err(Error::Rejected(host.to_owned()));
         }
         basic(credentials)
+    }
+
+    /// The registry took this token. (One that is being replaced at this moment is past caring.)
+    pub(super) fn worked(&self, want: &Want, header: &HeaderValue) {
+        let slot = self.slots.get(want);
+        if let Some(mut slot) = slot.as_ref().and_then(|slot| slot.try_lock().ok()) {
+            slot.worked |= slot.token.as_ref().is_some_and(|token| token.header == *header);
+        }
     }
 
     /// The credentials worked.

@@ -72,7 +72,7 @@ impl Line<'_> {
                 continue;
             }
             if let Some(sent) = authorization.as_ref().filter(|_| !unauthorized) {
-                source.authenticator.accepted(sent);
+                source.authenticator.accepted(sent, &ask.scope);
             }
             if is_redirect(response.status) {
                 url = self.redirected(&mut trail, &url, &response.headers)?;

@@ -5,6 +5,15 @@
 // A test binary exports nothing, and helpers outside `#[test]` functions may panic like the tests they serve.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+mod access;
+mod downloads;
 mod kit;
 mod layers;
+mod links;
+mod operator;
+mod outages;
+mod pull_rules;
+mod strangers;
 mod support;
+mod well_known;
+mod wrong_bytes;

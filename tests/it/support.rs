@@ -25,6 +25,7 @@ pub mod images;
 pub mod names;
 pub mod pki;
 mod play;
+pub mod proxy;
 pub mod registry;
 pub mod server;
 pub mod tokens;

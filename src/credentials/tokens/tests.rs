@@ -75,6 +75,19 @@ async fn a_token_is_used_until_shortly_before_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_had_worked_is_replaced_when_it_is_refused_and_one_that_never_did_is_not() {
+    let server = server(300);
+    let authenticator = authenticator(&server, None);
+    let scope = Scope::pull("a");
+    let first = authenticator.after(&bearer(), None, &scope).await.unwrap();
+    authenticator.accepted(&first, &scope);
+    let second = authenticator.after(&bearer(), Some(&first), &scope).await.unwrap();
+    assert_eq!(second, "Bearer t2");
+    assert!(authenticator.after(&bearer(), Some(&second), &scope).await.is_err());
+    assert_eq!(server.lines().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_who_need_one_token_share_the_fetch_and_its_failure() {
     let slow = |reply: fn() -> Reply| Scripted::new(move |_, _| Reply::After(Duration::from_secs(1), Box::new(reply())));
     let good = slow(|| Reply::ok(r#"{"token":"t"}"#));
@@ -192,7 +205,7 @@ async fn basic_is_sent_where_it_is_asked_for() {
     assert!(authenticator.first(&scope).await.is_err(), "a refused password rests");
     tokio::time::advance(MINUTE).await;
     assert_eq!(authenticator.first(&scope).await.unwrap(), Some(header.clone()));
-    authenticator.accepted(&header);
+    authenticator.accepted(&header, &scope);
     assert_eq!(authenticator.after(&headers, Some(&header), &scope).await, rejected);
     assert!(authenticator.first(&Scope::pull("b")).await.is_ok());
     assert!(nobody.seen().is_empty());

@@ -151,7 +151,7 @@ impl Client {
     pub async fn head(&mut self) -> Result<Head, End> {
         let lines = loop {
             let lines = self.lines().await?;
-            if !lines.contains(" 100 ") {
+            if !lines.starts_with("HTTP/1.1 100 ") {
                 break lines;
             }
         };

@@ -161,7 +161,7 @@ impl Contents {
     fn answer(&self, request: &Recorded) -> Response<Bytes> {
         let parts = split(&request.path);
         match &self.auth {
-            Auth::Bearer(tokens) if request.path == "/token" => return tokens.answer(request),
+            Auth::Bearer(tokens) if tokens.is_realm(&request.path) => return tokens.answer(request),
             auth => {
                 if let Some(challenge) = auth.challenge(request, parts.map(|(repository, ..)| repository)) {
                     return with(refusal(401, "UNAUTHORIZED", "who are you?"), WWW_AUTHENTICATE, &challenge);

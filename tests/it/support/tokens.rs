@@ -88,6 +88,12 @@ impl Tokens {
         self.lock().issued.iter_mut().for_each(|token| token.scopes.clear());
     }
 
+    /// Whether tokens are given out at this path.
+    pub fn is_realm(&self, path: &str) -> bool {
+        let realm = self.realm();
+        url::Url::parse(&realm).is_ok_and(|realm| realm.path() == path)
+    }
+
     /// How many tokens were given out.
     pub fn issued(&self) -> usize {
         self.lock().issued.len()

@@ -1,0 +1,153 @@
+//! Builds and joins everything, starts it, and stops it.
+
+mod error;
+mod notify;
+mod process;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::server::ShutdownWatch;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::Admin;
+use crate::config::{self, Config};
+use crate::egress::{Guarded, Names};
+use crate::front::{Handler, Listener};
+use crate::mirror::{Mirror, Purge, Purged};
+use crate::server::Server;
+use crate::store::Store;
+use crate::telemetry::Telemetry;
+use crate::upstream::Upstreams;
+pub use error::Error;
+pub use process::serve;
+
+/// Connections of the admin listener; it serves people and scrapers, not clusters.
+const ADMIN_CONNECTIONS: usize = 256;
+
+/// What is left of the drain's 25 s for tasks that no client waits for.
+const BACKGROUND_DRAIN: Duration = Duration::from_secs(2);
+
+/// The proxy, bound to its addresses and not yet serving.
+pub struct App {
+    data: Vec<(Listener, Arc<dyn Handler>)>,
+    admin: (Listener, Arc<dyn Handler>),
+    background: Background,
+    telemetry: Arc<Telemetry>,
+}
+
+/// Where a bound proxy listens.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// The data listeners, in the configuration's order, with the ports that were given for port 0.
+    pub data: Vec<SocketAddr>,
+    /// The admin listener.
+    pub admin: SocketAddr,
+}
+
+/// What runs behind the listeners.
+struct Background {
+    store: Arc<Store>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl App {
+    /// Opens the cache, reads certificates and binds every address, so that whatever can fail at start fails here. Must be
+    /// called inside a tokio runtime, the one it is going to run on.
+    ///
+    /// # Errors
+    /// Names what could not be opened, read or bound, and what to do.
+    pub async fn build(config: Config, names: Arc<dyn Names>, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
+        let config = Arc::new(config);
+        let data = bind_all(&config, &telemetry)?;
+        // A telemetry of its own: what scrapers ask is no traffic of the proxy.
+        let admin = Listener::bind(&admin_listener(&config), Telemetry::quiet())?;
+        let own = data.iter().map(Listener::address).chain([admin.address()]).collect();
+        let guarded = Arc::new(Guarded::new(names));
+        guarded.refuse(own);
+        let upstreams = Upstreams::new(&config, guarded, telemetry.clone())?;
+        let store = Store::open(&config.cache, telemetry.clone()).await?;
+        let background = Background { store: store.clone(), tracker: TaskTracker::new(), stop: CancellationToken::new() };
+        let mirror = Mirror::new(store, upstreams, telemetry.clone(), background.tracker.clone(), background.stop.clone());
+        let server: Arc<dyn Handler> = Arc::new(Server::new(config, mirror.clone(), telemetry.clone()));
+        let back_door: Arc<dyn Handler> = Arc::new(Admin::new(mirror, telemetry.clone()));
+        let data = data.into_iter().map(|listener| (listener, server.clone())).collect();
+        Ok(Self { data, admin: (admin, back_door), background, telemetry })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        Addresses { data: self.data.iter().map(|(listener, _)| listener.address()).collect(), admin: self.admin.0.address() }
+    }
+
+    /// Serves until `shutdown` turns true, then drains: no new connections, answers under way get 25 s. Returns when all is
+    /// written down. Dropping this future stops everything at once, as a crash would.
+    pub async fn run(self, shutdown: ShutdownWatch) {
+        let health = &self.telemetry.health;
+        health.well("listeners");
+        let store = tokio::spawn(self.background.store.clone().run(self.background.stop.clone()));
+        let data = self.data.into_iter().map(|(listener, handler)| listener.serve(handler, shutdown.clone()));
+        // The back door stays open while the front drains, so that a drain can be watched.
+        let (drained, admin_shutdown) = watch::channel(false);
+        let admin = tokio::spawn(self.admin.0.serve(self.admin.1, admin_shutdown));
+        let stopping = announce_stop(shutdown.clone(), self.telemetry.clone());
+        tokio::join!(futures_util::future::join_all(data), stopping);
+        self.background.finish(store).await;
+        drained.send_replace(true);
+        if let Err(error) = admin.await {
+            tracing::warn!(%error, "the admin listener ended badly");
+        }
+    }
+}
+
+async fn announce_stop(mut shutdown: ShutdownWatch, telemetry: Arc<Telemetry>) {
+    if shutdown.wait_for(|stop| *stop).await.is_ok() {
+        telemetry.health.not_ready("listeners", "stopping");
+        notify::stopping();
+        tracing::info!("stopping: no new connections, answers under way get 25 s");
+    }
+}
+
+impl Background {
+    /// Ends what runs behind, giving it a moment, and has the store write down what it knows.
+    async fn finish(self, store: tokio::task::JoinHandle<()>) {
+        self.tracker.close();
+        if tokio::time::timeout(BACKGROUND_DRAIN, self.tracker.wait()).await.is_err() {
+            tracing::info!(tasks = self.tracker.len(), "ending downloads that no client waits for");
+        }
+        self.stop.cancel();
+        self.tracker.wait().await;
+        if let Err(error) = store.await {
+            tracing::warn!(%error, "the store's housekeeping ended badly");
+        }
+    }
+}
+
+fn bind_all(config: &Config, telemetry: &Arc<Telemetry>) -> Result<Vec<Listener>, Error> {
+    config.listeners.iter().map(|listener| Listener::bind(listener, telemetry.clone()).map_err(Error::from)).collect()
+}
+
+fn admin_listener(config: &Config) -> config::Listener {
+    config::Listener { name: "admin".into(), address: config.admin.address, tls: None, max_connections: ADMIN_CONNECTIONS }
+}
+
+/// Drops cached content straight from the cache folder, for when no proxy runs on it.
+///
+/// # Errors
+/// The folder cannot be opened (a running proxy holds it), or the disk failed.
+pub async fn purge_offline(config: &Config, names: Arc<dyn Names>, purge: &Purge) -> Result<Purged, Error> {
+    let telemetry = Telemetry::quiet();
+    let upstreams = Upstreams::new(config, Arc::new(Guarded::new(names)), telemetry.clone())?;
+    let store = Store::open(&config.cache, telemetry.clone()).await?;
+    let stop = CancellationToken::new();
+    let housekeeping = tokio::spawn(store.clone().run(stop.clone()));
+    let mirror = Mirror::new(store, upstreams, telemetry, TaskTracker::new(), stop.clone());
+    let purged = mirror.purge(purge).await;
+    stop.cancel();
+    housekeeping.await.map_err(|error| Error::Task(error.to_string()))?;
+    Ok(purged?)
+}

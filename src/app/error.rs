@@ -1,0 +1,37 @@
+//! Why the proxy cannot start.
+
+use std::sync::Arc;
+
+use crate::{front, mirror, store, upstream};
+
+/// Why the proxy cannot start, or an offline verb cannot work.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// A listener.
+    #[error(transparent)]
+    Front(Arc<front::Error>),
+    /// The cache folder.
+    #[error(transparent)]
+    Store(Arc<store::Error>),
+    /// An upstream's files (certificates, authorities).
+    #[error(transparent)]
+    Upstream(#[from] upstream::Error),
+    /// The cache itself.
+    #[error(transparent)]
+    Mirror(#[from] mirror::Error),
+    /// A task ended in a panic.
+    #[error("a task ended badly: {0}")]
+    Task(String),
+}
+
+impl From<front::Error> for Error {
+    fn from(error: front::Error) -> Self {
+        Self::Front(Arc::new(error))
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}

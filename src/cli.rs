@@ -1,0 +1,95 @@
+//! The verbs, one file each.
+
+mod check;
+mod rm;
+mod serve;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+
+/// An edge pull-through caching proxy for container registries.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = "Point podman, containerd or Docker at it as the README says.")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the proxy.
+    #[command(after_help = serve::EXAMPLE)]
+    Serve(serve::Arguments),
+    /// Read the configuration, report every fault with its line, and show the effective settings. Exit 0 or 1.
+    #[command(after_help = check::EXAMPLE)]
+    Check(check::Arguments),
+    /// Drop cached content: a tag, a repository, or a digest.
+    #[command(after_help = rm::EXAMPLE)]
+    Rm(rm::Arguments),
+}
+
+/// What every verb that reads the configuration takes.
+#[derive(Debug, clap::Args)]
+struct ConfigArgument {
+    /// The configuration file. Without it, the built-in configuration: a mirror of the well-known public registries on
+    /// 127.0.0.1:5000.
+    #[arg(short, long, value_name = "FILE", env = "ROADSTEAD_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArgument {
+    /// Reads the configuration, and says every warning and fault on standard error.
+    fn load(&self) -> Result<Config, Faulty> {
+        let environment = |key: &str| std::env::var(key).ok();
+        let loaded = match &self.config {
+            Some(path) => Config::load(path, &environment),
+            None => Config::built_in(&environment),
+        };
+        let (config, warnings) = loaded.map_err(|faults| complain(&faults))?;
+        for warning in warnings {
+            complain(&warning);
+        }
+        Ok(config)
+    }
+
+    fn path(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+}
+
+/// The configuration is at fault, and that has been said.
+#[derive(Debug)]
+struct Faulty;
+
+fn complain(what: &impl std::fmt::Display) -> Faulty {
+    eprintln!("{what}");
+    Faulty
+}
+
+/// Runs the program. The exit code is 0, 1 for a failure that was told on standard error, or 2 for wrong arguments.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_diagnostics();
+    let done = match arguments.verb {
+        Verb::Serve(arguments) => serve::run(&arguments),
+        Verb::Check(arguments) => check::run(&arguments),
+        Verb::Rm(arguments) => rm::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Faulty) => ExitCode::FAILURE,
+    }
+}
+
+/// Diagnostics go to standard error; `RUST_LOG` chooses how much.
+fn start_diagnostics() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn"));
+    let terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).with_target(false).init();
+}

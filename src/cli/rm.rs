@@ -1,0 +1,67 @@
+//! `roadstead rm`: drop cached content, through the running proxy or, where none runs, from the cache folder itself.
+
+use std::sync::Arc;
+
+use super::{ConfigArgument, Faulty, complain};
+use crate::app;
+use crate::config::Config;
+use crate::egress::{self, SystemNames};
+use crate::mirror::{Purge, PurgeError, Purged};
+
+pub(super) const EXAMPLE: &str = "Examples:
+  roadstead rm docker.io/library/busybox:latest   the tag: the next pull asks the upstream
+  roadstead rm docker.io/library/busybox          the whole repository
+  roadstead rm sha256:2cf2…                       one blob or manifest, wherever it is linked";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// REGISTRY/REPOSITORY:TAG, REGISTRY/REPOSITORY or a digest.
+    #[arg(value_name = "IMAGE|DIGEST", required = true)]
+    targets: Vec<String>,
+    /// Print what was dropped as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
+    let config = arguments.config.load()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(|error| complain(&format_args!("no runtime: {error}")))?;
+    for target in &arguments.targets {
+        let purge: Purge = target.parse().map_err(|error: PurgeError| complain(&format_args!("{target}: {error}")))?;
+        let purged = runtime.block_on(drop_it(&config, target, &purge))?;
+        report(target, &purged, arguments.json);
+    }
+    Ok(())
+}
+
+/// Asks the running proxy; where nothing listens, opens the folder, whose lock makes sure that really nothing runs.
+async fn drop_it(config: &Config, target: &str, purge: &Purge) -> Result<Purged, Faulty> {
+    let path = match purge {
+        Purge::Content(digest) => format!("/api/v1/blobs/{digest}"),
+        Purge::Tag(..) | Purge::Repository(..) => format!("/api/v1/images/{target}"),
+    };
+    match egress::ask_admin(config.admin.address, http::Method::DELETE, &path).await {
+        Ok(Some(reply)) if reply.status.is_success() => serde_json::from_slice(&reply.body)
+            .map_err(|error| complain(&format_args!("the proxy's answer makes no sense: {error}"))),
+        Ok(Some(reply)) => Err(complain(&format_args!("the proxy refused: {}", String::from_utf8_lossy(&reply.body)))),
+        Ok(None) => {
+            let purged = app::purge_offline(config, Arc::new(SystemNames), purge).await;
+            purged.map_err(|error| complain(&format_args!("{target}: {error}")))
+        }
+        Err(error) => Err(complain(&error)),
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "what was dropped is this verb's output")]
+fn report(target: &str, purged: &Purged, json: bool) {
+    if json {
+        println!("{}", serde_json::json!({ "target": target, "dropped": purged }));
+    } else if *purged == Purged::default() {
+        println!("{target}: nothing of it was cached");
+    } else {
+        println!("{target}: dropped {} tags, {} blobs, {} bytes", purged.tags, purged.blobs, purged.bytes);
+    }
+}

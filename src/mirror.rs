@@ -1,0 +1,130 @@
+//! The cache itself: the one room that knows both what is stored and where it comes from.
+//!
+//! Everything is served against a [`Permit`]. Work that outlives a request (downloads, refreshes, proofs) runs as tasks on
+//! one tracker and belongs to no client: a caller that is dropped at any await leaves it going on.
+
+mod absent;
+mod blob;
+mod content;
+mod download;
+mod error;
+mod flight;
+mod freshness;
+mod list;
+mod manifest;
+mod place;
+mod proof;
+mod purge;
+mod sizes;
+mod tag;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::oci::Digest;
+use crate::policy::Permit;
+use crate::store::{Link, Store};
+use crate::telemetry::Telemetry;
+use crate::upstream::Upstreams;
+use absent::Absent;
+pub use blob::BlobAnswer;
+pub use content::{Content, Piece, Pieces};
+use download::Downloads;
+pub use error::{Error, Kind};
+use flight::Flights;
+pub use list::{ListAnswer, ListQuery};
+pub use manifest::ManifestAnswer;
+use manifest::{Held, ManifestKey};
+use place::Place;
+pub use purge::{Purge, PurgeError, Purged};
+use sizes::Sizes;
+use tag::{Refreshed, TagKey};
+
+/// The cache, shared by all requests.
+pub struct Mirror {
+    store: Arc<Store>,
+    upstreams: Upstreams,
+    telemetry: Arc<Telemetry>,
+    downloads: Downloads,
+    manifests: Flights<ManifestKey, Arc<Held>>,
+    refreshes: Flights<TagKey, Refreshed>,
+    lists: Flights<list::ListKey, Arc<ListAnswer>>,
+    failing: tag::Failing,
+    absent: Absent,
+    sizes: Sizes,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Mirror {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mirror")
+    }
+}
+
+impl Mirror {
+    /// A mirror over `store` and `upstreams`. Its tasks run on `tracker` and end when `stop` is cancelled.
+    pub fn new(
+        store: Arc<Store>,
+        upstreams: Upstreams,
+        telemetry: Arc<Telemetry>,
+        tracker: TaskTracker,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            upstreams,
+            telemetry,
+            downloads: Downloads::new(),
+            manifests: Flights::new(tracker.clone()),
+            refreshes: Flights::new(tracker.clone()),
+            lists: Flights::new(tracker.clone()),
+            failing: tag::Failing::new(),
+            absent: Absent::new(),
+            sizes: Sizes::new(),
+            tracker,
+            stop,
+        })
+    }
+
+    /// Whether a request with these `Via` headers began in this process: answering it would ask ourselves.
+    pub fn began_here<'a>(&self, via: impl IntoIterator<Item = &'a http::HeaderValue>) -> bool {
+        self.upstreams.via().is_in(via)
+    }
+
+    /// Runs `task` to its end, or until the proxy stops.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            let _ = stop.run_until_cancelled(task).await;
+        });
+    }
+
+    /// Where a permit's target is to be had.
+    fn place(&self, permit: &Permit) -> Result<Place, Error> {
+        let target = permit.target();
+        let registry = self
+            .upstreams
+            .registry(&target.registry)
+            .ok_or_else(|| Error::new(Kind::NotFound, format!("{} is not a registry of this proxy", target.registry)))?;
+        Ok(Place { registry, name: target.registry.clone(), repository: target.repository.clone() })
+    }
+
+    async fn link(&self, place: &Place, digest: &Digest) -> Option<Link> {
+        self.store.link(&place.name, &place.repository, digest).await
+    }
+
+    async fn is_linked(&self, place: &Place, digest: &Digest) -> bool {
+        self.link(place, digest).await.is_some()
+    }
+
+    /// The upstream answered for this digest in this repository: it may be served there from now on.
+    async fn learn_link(&self, place: &Place, digest: &Digest) {
+        if !self.is_linked(place, digest).await {
+            self.store.put_link(&place.name, &place.repository, digest, Link { manifest: None });
+        }
+    }
+}

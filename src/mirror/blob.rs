@@ -1,0 +1,121 @@
+//! Blobs: from memory, from disk, from a download under way, or from a new one.
+
+use std::sync::Arc;
+
+use super::content::Content;
+use super::download::{Download, Head, Through};
+use super::{Error, Kind, Mirror, Place};
+use crate::oci::Digest;
+use crate::policy::Permit;
+use crate::request::{Item, Served};
+
+/// A blob's answer.
+pub struct BlobAnswer {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes, where anybody knows it yet.
+    pub length: Option<u64>,
+    /// Its bytes. `None` only for a HEAD of something that is not held.
+    pub content: Option<Content>,
+    /// Where it came from.
+    pub served: Served,
+}
+
+impl Mirror {
+    /// The blob that `permit` is for. `head`: only its head is wanted, so no download is started.
+    ///
+    /// Dropping this future, or the content it returned, leaves a download going on.
+    ///
+    /// # Errors
+    /// As the upstream answered, see [`Kind`].
+    pub async fn blob(self: &Arc<Self>, permit: &Permit, head: bool) -> Result<BlobAnswer, Error> {
+        let Item::Blob(digest) = permit.target().item else {
+            return Err(Error::new(Kind::Internal, "the permit is not for a blob"));
+        };
+        let place = self.place(permit)?;
+        let linked = self.is_linked(&place, &digest).await;
+        // The table of downloads first: one that ends between the two looks is found in the store.
+        let download = self.downloads.find(&place.name, &digest);
+        if let Some((length, content)) = self.stored(&digest).await {
+            if !linked {
+                self.prove_blob(&place, &digest).await?;
+            }
+            let served = if linked { Served::Hit } else { Served::Revalidated };
+            return Ok(BlobAnswer { digest, length: Some(length), content: Some(content), served });
+        }
+        self.check_blob_absent(&place, &digest)?;
+        match download {
+            Some(download) => self.join(&place, &digest, linked, download).await,
+            None if head => self.head_blob(&place, digest).await,
+            None => self.download(&place, &digest, linked).await,
+        }
+    }
+
+    async fn stored(&self, digest: &Digest) -> Option<(u64, Content)> {
+        if let Some(bytes) = self.store.in_memory(digest) {
+            return Some((bytes.len() as u64, Content::memory(bytes)));
+        }
+        match self.store.open_blob(digest).await {
+            Ok(blob) => blob.map(|blob| (blob.size, Content::stored(blob))),
+            Err(error) => {
+                tracing::warn!(%digest, %error, "a stored blob cannot be opened; asking the upstream");
+                None
+            }
+        }
+    }
+
+    async fn head_blob(&self, place: &Place, digest: Digest) -> Result<BlobAnswer, Error> {
+        let length = self.prove_blob(place, &digest).await?;
+        Ok(BlobAnswer { digest, length, content: None, served: Served::Miss })
+    }
+
+    async fn download(self: &Arc<Self>, place: &Place, digest: &Digest, linked: bool) -> Result<BlobAnswer, Error> {
+        let expected = self.sizes.get(place, digest);
+        let (download, joined) = self.downloads.join_or_start(self, place, digest, expected)?;
+        if joined {
+            return self.join(place, digest, linked, download).await;
+        }
+        self.answer(place, digest, download, Served::Miss).await
+    }
+
+    /// Joins a download. Who comes through another repository than the one it runs through must be proved first.
+    async fn join(&self, place: &Place, digest: &Digest, linked: bool, download: Arc<Download>) -> Result<BlobAnswer, Error> {
+        if !linked && download.repository != place.repository {
+            self.prove_blob(place, digest).await?;
+        }
+        self.telemetry.metrics.joined();
+        self.answer(place, digest, download, Served::Joined).await
+    }
+
+    async fn answer(&self, place: &Place, digest: &Digest, download: Arc<Download>, served: Served) -> Result<BlobAnswer, Error> {
+        let head = download.head().await.map_err(|error| self.note_blob_absent(place, digest, error))?;
+        let (length, content) = match head {
+            Head::Coming(length) => (length, Content::filling(download)),
+            Head::NoRoom => {
+                let through = self.pass_through(place, digest).await?;
+                (through.length(), Content::through(through))
+            }
+        };
+        Ok(BlobAnswer { digest: *digest, length, content: Some(content), served })
+    }
+
+    async fn pass_through(&self, place: &Place, digest: &Digest) -> Result<Through, Error> {
+        let reply = place.registry.get_blob(&place.repository, digest, 0, &[]).await;
+        let reply = reply.map_err(|error| self.note_blob_absent(place, digest, error.into()))?;
+        Ok(Through::new(reply, place.registry.label(), *digest))
+    }
+
+    fn check_blob_absent(&self, place: &Place, digest: &Digest) -> Result<(), Error> {
+        if self.absent.contains(&place.target(Item::Blob(*digest))) {
+            return Err(Error::not_found(format_args!("{digest} in {place}")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_blob_absent(&self, place: &Place, digest: &Digest, error: Error) -> Error {
+        if error.kind == Kind::NotFound {
+            self.absent.insert(&place.target(Item::Blob(*digest)));
+        }
+        error
+    }
+}

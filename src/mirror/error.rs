@@ -1,0 +1,97 @@
+//! Why the mirror cannot answer. Cheap to clone: everyone who waited for one download gets the same reason.
+
+use std::time::Duration;
+
+use crate::oci::{Digest, ManifestError};
+use crate::{store, upstream};
+
+/// What went wrong, as far as an answer depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Every upstream that may have it said 404.
+    NotFound,
+    /// The upstream said 403.
+    Denied,
+    /// The upstream said 401: our credential is missing or wrong.
+    Unauthorized,
+    /// The upstream said 429.
+    RateLimited,
+    /// The upstream failed, or what it sent makes no sense or is not what its digest says.
+    BadGateway,
+    /// The upstream did not answer in time.
+    TimedOut,
+    /// This proxy has as much to do as it may.
+    Overloaded,
+    /// This proxy itself failed.
+    Internal,
+}
+
+/// Why there is no answer. Its text is meant for the client and the log alike and never holds a secret.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// What to act on.
+    pub kind: Kind,
+    /// When asking again makes sense, where somebody said.
+    pub retry_after: Option<Duration>,
+    message: String,
+}
+
+impl Error {
+    pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, retry_after: None, message: message.into() }
+    }
+
+    pub(super) fn after(mut self, retry_after: Duration) -> Self {
+        self.retry_after = Some(retry_after);
+        self
+    }
+
+    pub(super) fn not_found(what: impl std::fmt::Display) -> Self {
+        Self::new(Kind::NotFound, format!("{what} is not there: the upstream said so a moment ago"))
+    }
+
+    pub(super) fn mismatch(registry: &str, expected: &Digest, found: impl std::fmt::Display) -> Self {
+        Self::new(Kind::BadGateway, format!("{registry} sent {found} for {expected}: nothing of it was kept"))
+    }
+
+    pub(super) fn stopped() -> Self {
+        Self::new(Kind::Overloaded, "the proxy is stopping; ask again")
+    }
+
+    /// Whether an upstream that works said this of the thing itself, so that nothing held may be served in its place.
+    pub fn is_authoritative(&self) -> bool {
+        matches!(self.kind, Kind::NotFound | Kind::Denied)
+    }
+}
+
+impl From<upstream::Error> for Error {
+    fn from(error: upstream::Error) -> Self {
+        let kind = match error.kind {
+            upstream::Kind::NotFound => Kind::NotFound,
+            upstream::Kind::Denied => Kind::Denied,
+            upstream::Kind::Unauthorized => Kind::Unauthorized,
+            upstream::Kind::RateLimited => Kind::RateLimited,
+            upstream::Kind::TimedOut => Kind::TimedOut,
+            upstream::Kind::Overloaded => Kind::Overloaded,
+            upstream::Kind::Failed | upstream::Kind::Unreachable | upstream::Kind::Forbidden | upstream::Kind::Loop => {
+                Kind::BadGateway
+            }
+        };
+        Self { kind, retry_after: error.retry_after, message: error.to_string() }
+    }
+}
+
+impl From<store::Error> for Error {
+    /// The store's own words name paths, which are for the log alone.
+    fn from(error: store::Error) -> Self {
+        tracing::warn!(%error, "the store failed");
+        Self::new(Kind::Internal, "the proxy's cache failed; its log has the reason")
+    }
+}
+
+impl From<ManifestError> for Error {
+    fn from(error: ManifestError) -> Self {
+        Self::new(Kind::BadGateway, format!("the upstream's manifest is refused: {error}"))
+    }
+}

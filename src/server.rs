@@ -1,0 +1,148 @@
+//! The data side: caller, path, permit, mirror, answer.
+
+mod answer;
+mod body;
+mod fault;
+mod path;
+mod route;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::config::Config;
+use crate::front::{Answer, Fault, FaultKind, Handler, Reply, Request};
+use crate::mirror::{ListQuery, Mirror};
+use crate::oci::{ErrorCode, RegistryName};
+use crate::policy::{self, Permit};
+use crate::request::{Caller, Item, Target};
+use crate::telemetry::{Outcome, Telemetry};
+use answer::Asker;
+use path::{Asked, Query, What};
+
+/// Answers the data listeners' requests.
+pub struct Server {
+    config: Arc<Config>,
+    mirror: Arc<Mirror>,
+    telemetry: Arc<Telemetry>,
+}
+
+/// A data request that was understood.
+struct Understood {
+    target: Target,
+    asker: Asker,
+    list: ListQuery,
+}
+
+impl Server {
+    /// A server for `config` over `mirror`.
+    pub fn new(config: Arc<Config>, mirror: Arc<Mirror>, telemetry: Arc<Telemetry>) -> Self {
+        Self { config, mirror, telemetry }
+    }
+
+    async fn serve(&self, request: &Request, outcome: &mut Outcome) -> Result<Answer, Fault> {
+        let head = match request.method {
+            http::Method::GET => false,
+            http::Method::HEAD => true,
+            _ => return Err(fault::method_not_allowed(&request.method)),
+        };
+        if request.path == "/readyz" && is_local(&request.caller) {
+            return Ok(self.health());
+        }
+        self.refuse_loop(request)?;
+        let (asked, query) = (path::parse(&request.path).map_err(fault::path)?, Query::parse(request.query.as_deref()));
+        let query = query.map_err(|error| fault::bad_request(ErrorCode::Unsupported, error))?;
+        let Asked::Of(name, what) = asked else { return Ok(answer::ping(head)) };
+        let understood = self.understand(request, name, what, query, outcome)?;
+        let permit = policy::decide(&self.config.policy, &request.caller, &understood.target)
+            .map_err(|refusal| fault::refused(&refusal, &understood.target))?;
+        self.permitted(&permit, &understood, request, head, outcome).await
+    }
+
+    fn understand(
+        &self,
+        request: &Request,
+        name: &str,
+        what: What,
+        query: Query,
+        outcome: &mut Outcome,
+    ) -> Result<Understood, Fault> {
+        let route = route::route(&self.config.registries, query.ns.as_deref(), &request.host, name).map_err(fault::route)?;
+        let client_name = path::repository(route.repository).map_err(fault::path)?;
+        let repository = if route.registry.is_docker_hub() { client_name.with_library() } else { client_name.clone() };
+        let item = match what {
+            What::Manifest(reference) => Item::Manifest(reference),
+            What::Blob(digest) => Item::Blob(digest),
+            What::Tags => Item::Tags,
+            What::Referrers(digest) => Item::Referrers(digest),
+        };
+        let target = Target { registry: route.registry, repository, item };
+        outcome.target(&target, route.label);
+        let asker = Asker { prefix: route.prefix.to_owned(), repository: client_name, ns: query.ns };
+        let list = ListQuery { n: query.n, last: query.last, artifact_type: query.artifact_type, page: query.page };
+        Ok(Understood { target, asker, list })
+    }
+
+    async fn permitted(
+        &self,
+        permit: &Permit,
+        understood: &Understood,
+        request: &Request,
+        head: bool,
+        outcome: &mut Outcome,
+    ) -> Result<Answer, Fault> {
+        let target = permit.target();
+        let refuse = |error| fault::mirror(&error, target);
+        match &target.item {
+            Item::Manifest(_) => {
+                let manifest = self.mirror.manifest(permit, head).await.map_err(refuse)?;
+                outcome.served = Some(manifest.served);
+                Ok(answer::manifest(&manifest, &understood.asker, request))
+            }
+            Item::Blob(_) => {
+                let blob = self.mirror.blob(permit, head).await.map_err(refuse)?;
+                outcome.served = Some(blob.served);
+                Ok(answer::blob(blob, &understood.asker, request))
+            }
+            Item::Tags | Item::Referrers(_) => {
+                let list = self.mirror.list(permit, &understood.list).await.map_err(refuse)?;
+                outcome.served = Some(list.served);
+                answer::list(&list, &understood.asker, target)
+            }
+        }
+    }
+
+    /// A request of our own that came back would be asked upstream again, for ever.
+    fn refuse_loop(&self, request: &Request) -> Result<(), Fault> {
+        if self.mirror.began_here(request.headers.get_all(http::header::VIA)) {
+            let message = "this request came from this very proxy: an upstream's address leads back here";
+            return Err(Fault::new(FaultKind::BadGateway, ErrorCode::Unavailable, message));
+        }
+        Ok(())
+    }
+
+    /// For load balancers and node-local checks: no body, nothing about why.
+    fn health(&self) -> Answer {
+        if self.telemetry.health.is_ready() { Answer::new(Reply::Ok) } else { Answer::new(Reply::Unready) }
+    }
+}
+
+#[async_trait]
+impl Handler for Server {
+    async fn answer(&self, request: &Request, outcome: &mut Outcome) -> Answer {
+        let answer = self.serve(request, outcome).await.unwrap_or_else(|fault| {
+            outcome.reason = Some(fault.message.clone());
+            Answer::fault(fault)
+        });
+        answer.header(http::HeaderName::from_static("docker-distribution-api-version"), "registry/2.0")
+    }
+}
+
+fn is_local(caller: &Caller) -> bool {
+    caller.source.to_canonical().is_loopback()
+}
+
+/// The name of a registry as clients know it, for what is answered.
+fn namespace(ns: Option<&str>) -> Option<String> {
+    ns.and_then(|ns| ns.parse::<RegistryName>().ok()).map(|name| name.to_string())
+}

@@ -1,0 +1,140 @@
+//! Answers for what the mirror found: headers, conditions, ranges.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderName;
+use http::header::{ACCEPT_RANGES, AGE, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, LINK, RANGE};
+
+use super::body::{Multipart, Whole};
+use crate::front::{Answer, Body, Fault, FaultKind, Reply, Request};
+use crate::mirror::{BlobAnswer, Content, ListAnswer, ManifestAnswer};
+use crate::oci::{Digest, EntityTag, ErrorCode, RangeHeader, RepositoryName, Selection, Span, if_none_match};
+use crate::request::{Item, Served, Target};
+
+const OCTETS: &str = "application/octet-stream";
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
+const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+
+/// How the client named what it asked for; answers are in its words.
+pub(super) struct Asker {
+    /// What stood in front of the repository in the path.
+    pub(super) prefix: String,
+    /// The repository, as the client knows it.
+    pub(super) repository: RepositoryName,
+    /// The `ns` of the query.
+    pub(super) ns: Option<String>,
+}
+
+pub(super) fn ping(head: bool) -> Answer {
+    let body = if head { Body::Empty } else { Body::Bytes(Bytes::from_static(b"{}")) };
+    Answer::new(Reply::Ok).header(CONTENT_TYPE, "application/json").body(body, Some(2))
+}
+
+/// A manifest is sent whole whatever `Range` says: clients that send one with everything take the 200.
+pub(super) fn manifest(manifest: &ManifestAnswer, asker: &Asker, request: &Request) -> Answer {
+    let tag = EntityTag::of(&manifest.digest);
+    let headed = |reply| headed(reply, &manifest.digest, &tag, manifest.served, manifest.age, asker);
+    if not_modified(request, &tag) {
+        return headed(Reply::NotModified);
+    }
+    let body = manifest.body.clone().map_or(Body::Empty, Body::Bytes);
+    headed(Reply::Ok).header(CONTENT_TYPE, &manifest.media_type).body(body, Some(manifest.length))
+}
+
+pub(super) fn blob(blob: BlobAnswer, asker: &Asker, request: &Request) -> Answer {
+    let tag = EntityTag::of(&blob.digest);
+    let headed = |reply| headed(reply, &blob.digest, &tag, blob.served, Duration::ZERO, asker);
+    if not_modified(request, &tag) {
+        return headed(Reply::NotModified);
+    }
+    let ok = |reply| headed(reply).header(CONTENT_TYPE, OCTETS);
+    let Some(content) = blob.content else { return ok(Reply::Ok).body(Body::Empty, blob.length) };
+    let selection = match blob.length {
+        Some(length) if content.has_spans() => selection(request, &tag, length),
+        _ => Selection::Whole,
+    };
+    let total = blob.length.unwrap_or_default();
+    match selection {
+        Selection::Whole => ok(Reply::Ok).body(whole(content), blob.length),
+        Selection::Part(span) => ok(Reply::Partial)
+            .header(CONTENT_RANGE, span.content_range(total))
+            .body(Body::Stream(Box::new(Whole::new(content.span(span)))), Some(span.len())),
+        Selection::Parts(spans) => parts(headed(Reply::Partial), &content, &spans, total),
+        Selection::Unsatisfiable => headed(Reply::Unsatisfiable).header(CONTENT_RANGE, format!("bytes */{total}")),
+    }
+}
+
+fn whole(content: Content) -> Body {
+    Body::Stream(Box::new(Whole::new(content.whole())))
+}
+
+fn parts(answer: Answer, content: &Content, spans: &[Span], total: u64) -> Answer {
+    let multipart = Multipart::new(content, spans, total, OCTETS);
+    let (media_type, length) = (multipart.media_type(), multipart.length());
+    answer.header(CONTENT_TYPE, &media_type).body(Body::Stream(Box::new(multipart)), Some(length))
+}
+
+/// What every answer about stored content says.
+fn headed(reply: Reply, digest: &Digest, tag: &EntityTag, served: Served, age: Duration, asker: &Asker) -> Answer {
+    let answer =
+        Answer::new(reply).header(CONTENT_DIGEST, digest.to_string()).header(ETAG, tag.as_str()).header(ACCEPT_RANGES, "bytes");
+    cached(answer, served, age, asker)
+}
+
+fn cached(answer: Answer, served: Served, age: Duration, asker: &Asker) -> Answer {
+    let answer = answer.header(X_CACHE, served.as_str()).header(AGE, age.as_secs().to_string());
+    match super::namespace(asker.ns.as_deref()) {
+        Some(namespace) => answer.header(OCI_NAMESPACE, &namespace),
+        None => answer,
+    }
+}
+
+fn not_modified(request: &Request, tag: &EntityTag) -> bool {
+    let values = request.headers.get_all(IF_NONE_MATCH);
+    values.iter().any(|value| value.to_str().is_ok_and(|value| if_none_match(value, tag)))
+}
+
+/// Only GET has ranges (RFC 9110 section 14.2), and `If-Range` must name this very content.
+fn selection(request: &Request, tag: &EntityTag, length: u64) -> Selection {
+    let header = |name| request.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    let applies = header(IF_RANGE).is_none_or(|value| tag.if_range(value));
+    match header(RANGE).filter(|_| applies && request.method == http::Method::GET).and_then(RangeHeader::parse) {
+        Some(range) => range.select(length),
+        None => Selection::Whole,
+    }
+}
+
+/// A list in the client's words: its name for the repository, and links that lead here.
+pub(super) fn list(list: &ListAnswer, asker: &Asker, target: &Target) -> Result<Answer, Fault> {
+    let (path, body) = match &target.item {
+        Item::Referrers(digest) => (format!("referrers/{digest}"), list.body.clone()),
+        _ => ("tags/list".to_owned(), renamed(&list.body, asker)?),
+    };
+    let media_type = list.media_type.as_deref().unwrap_or("application/json");
+    let length = body.len() as u64;
+    let mut answer = Answer::new(Reply::Ok).header(CONTENT_TYPE, media_type).body(Body::Bytes(body), Some(length));
+    if let Some(filters) = &list.filters_applied {
+        answer = answer.header(FILTERS_APPLIED, filters);
+    }
+    if let Some(next) = &list.next {
+        let ns = asker.ns.as_deref().map_or_else(String::new, |ns| {
+            format!("&ns={}", url::form_urlencoded::byte_serialize(ns.as_bytes()).collect::<String>())
+        });
+        let link = format!("</v2/{}{}/{path}?{next}{ns}>; rel=\"next\"", asker.prefix, asker.repository);
+        answer = answer.header(LINK, &link);
+    }
+    Ok(cached(answer, list.served, list.age, asker))
+}
+
+fn renamed(body: &Bytes, asker: &Asker) -> Result<Bytes, Fault> {
+    let nonsense = || Fault::new(FaultKind::BadGateway, ErrorCode::Unavailable, "the upstream's list of tags is not one");
+    let mut list: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).map_err(|_| nonsense())?;
+    if !list.get("tags").is_some_and(|tags| tags.is_array() || tags.is_null()) {
+        return Err(nonsense());
+    }
+    list.insert("name".to_owned(), asker.repository.as_str().into());
+    serde_json::to_vec(&list).map(Bytes::from).map_err(|_| nonsense())
+}

@@ -1,0 +1,72 @@
+//! What is said to a client when there is nothing to serve: which kind of fault, in the specification's words.
+
+use super::path::PathError;
+use super::route::RouteError;
+use crate::front::{Fault, FaultKind};
+use crate::mirror::{Error, Kind};
+use crate::oci::ErrorCode;
+use crate::policy::Refusal;
+use crate::request::{Item, Target};
+
+pub(super) fn bad_request(code: ErrorCode, message: impl std::fmt::Display) -> Fault {
+    Fault::new(FaultKind::BadRequest, code, message.to_string())
+}
+
+pub(super) fn method_not_allowed(method: &http::Method) -> Fault {
+    let message = format!("{method} is not offered: this is a read-only mirror, push to the registry itself");
+    Fault::new(FaultKind::MethodNotAllowed, ErrorCode::Unsupported, message)
+}
+
+pub(super) fn path(error: PathError) -> Fault {
+    let (kind, code) = match error {
+        PathError::NoSuchPath => (FaultKind::NotFound, ErrorCode::NameUnknown),
+        PathError::Name(_) => (FaultKind::BadRequest, ErrorCode::NameInvalid),
+        PathError::Digest(_) => (FaultKind::BadRequest, ErrorCode::DigestInvalid),
+        PathError::Reference(_) => (FaultKind::NotFound, ErrorCode::ManifestUnknown),
+    };
+    Fault::new(kind, code, error.to_string())
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+pub(super) fn route(error: RouteError) -> Fault {
+    match error {
+        RouteError::MalformedNs => bad_request(ErrorCode::NameInvalid, error),
+        RouteError::Unknown(_) | RouteError::NoDefault => {
+            Fault::new(FaultKind::NotFound, ErrorCode::NameUnknown, error.to_string())
+        }
+    }
+}
+
+pub(super) fn refused(refusal: &Refusal, target: &Target) -> Fault {
+    let message = format!("reading {}/{} is not allowed here", target.registry, target.repository);
+    tracing::debug!(%refusal, registry = %target.registry, repository = %target.repository, "denied");
+    Fault::new(FaultKind::Denied, ErrorCode::Denied, message)
+}
+
+/// Two upstream answers are translated because of what clients do with them: 429 becomes 503 (containerd would retry at
+/// once, podman would sit out 30 s), and 401 becomes 403 (a challenge from a mirror makes clients hand over the secret that
+/// belongs to the origin).
+pub(super) fn mirror(error: &Error, target: &Target) -> Fault {
+    let (kind, code) = match error.kind {
+        Kind::NotFound => (FaultKind::NotFound, unknown(target)),
+        Kind::Denied | Kind::Unauthorized => (FaultKind::Denied, ErrorCode::Denied),
+        Kind::RateLimited => (FaultKind::Overloaded, ErrorCode::TooManyRequests),
+        Kind::Overloaded => (FaultKind::Overloaded, ErrorCode::TooManyRequests),
+        Kind::BadGateway => (FaultKind::BadGateway, ErrorCode::Unavailable),
+        Kind::TimedOut => (FaultKind::GatewayTimeout, ErrorCode::Unavailable),
+        Kind::Internal => (FaultKind::Internal, ErrorCode::Unknown),
+    };
+    let mut fault = Fault::new(kind, code, error.to_string());
+    fault.retry_after = error.retry_after;
+    fault
+}
+
+fn unknown(target: &Target) -> ErrorCode {
+    match target.item {
+        Item::Manifest(_) => ErrorCode::ManifestUnknown,
+        Item::Blob(_) => ErrorCode::BlobUnknown,
+        Item::Tags => ErrorCode::NameUnknown,
+        // Clients fall back to the referrers tag on any 404 whose code is not NAME_UNKNOWN.
+        Item::Referrers(_) => ErrorCode::ManifestUnknown,
+    }
+}

@@ -1,0 +1,283 @@
+//! Bytes by digest and small records by name: the disk, the memory tier, partial files, the index and eviction.
+//!
+//! Content exists where its file does; the index can be lost and costs no more than questions to upstreams. Files are
+//! complete, verified by the caller and durable before they get their name, so nothing that a crash leaves is ever served.
+//! Which repositories may be served a digest is recorded as links, which are made of what upstreams said and of nothing else.
+//!
+//! Threads: whatever touches the disk runs on the blocking pool, and goes on when the future that waits for it is dropped.
+//! One thread writes the index. Errors are for the caller to go on without the store: the proxy passes content through.
+
+mod capacity;
+mod content;
+mod draft;
+mod error;
+mod eviction;
+mod files;
+mod index;
+mod layout;
+mod memory;
+mod partial;
+mod purge;
+mod ranges;
+mod records;
+mod space;
+mod sweep;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub use error::{Error, Kind};
+pub use files::Blob;
+pub use partial::Partial;
+pub use purge::Removed;
+pub use records::{Link, ListRecord, TagRecord};
+
+use crate::config;
+use crate::oci::{Digest, MAX_MANIFEST, RegistryName, RepositoryName, Tag};
+use crate::telemetry::Telemetry;
+use content::Content;
+use records::{MAX_LIST_KEY, link_key, list_key, pin_key, tag_key};
+use space::Space;
+
+/// How often last uses are written down, and numbers told.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// After so many bytes of new lists it is checked whether there are too many.
+const CHECK_LISTS: u64 = 8 << 20;
+
+/// The store of one cache folder.
+#[derive(Debug)]
+pub struct Store {
+    content: Arc<Content>,
+    new_lists: AtomicU64,
+    lists_grew: Notify,
+}
+
+/// How much is stored. While the folder is still being swept, what was found so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Blobs, manifests among them.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Opens a cache folder, making it where it is missing. What is in it can be served at once; [`Store::run`] counts it.
+    /// Dropping the future leaves the folder as it is, opened for a moment longer.
+    ///
+    /// # Errors
+    /// `Locked` where another process uses the folder, `Foreign` where it holds something else, `Version` where its format is
+    /// unknown, `Full` and `Io`.
+    pub async fn open(config: &config::Cache, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, Error> {
+        Self::open_in(config, Space::of(config.directory.clone()), telemetry).await
+    }
+
+    async fn open_in(config: &config::Cache, space: Space, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, Error> {
+        let config = config.clone();
+        let content = blocking(move || Content::open(&config, space, telemetry)).await?;
+        Ok(Arc::new(Self { content: Arc::new(content), new_lists: AtomicU64::new(0), lists_grew: Notify::new() }))
+    }
+
+    /// Sweeps the folder behind whoever serves, then keeps house until `stop`; returns when everything is durable. Dropping
+    /// the future loses the last uses of up to a minute, and leaves the sweep to end by itself.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let (content, stop_sweep) = (self.content.clone(), stop.clone());
+        let sweep = tokio::task::spawn_blocking(move || sweep::sweep(&content, &stop_sweep));
+        let mut minute = tokio::time::interval(HOUSEKEEPING);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = minute.tick() => self.keep_house().await,
+                () = self.lists_grew.notified() => self.with_content(|content| content.trim_lists()).await,
+            }
+        }
+        if let Err(error) = sweep.await {
+            tracing::error!(%error, "the sweep of the cache folder did not end well");
+        }
+        self.keep_house().await;
+    }
+
+    /// Opens stored content and counts a use. `None` where it is not stored, or was found broken and deleted. Content asked
+    /// for of late costs no system call. Cancelling leaves nothing behind.
+    ///
+    /// # Errors
+    /// `Io` where the disk fails.
+    pub async fn open_blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
+        if let Some(blob) = self.content.hot(digest) {
+            return Ok(Some(blob));
+        }
+        let digest = *digest;
+        self.with_content(move |content| content.open_blob(&digest)).await
+    }
+
+    /// Reads stored content of up to 4 MiB, from memory or from the disk into memory, and counts a use. What the disk
+    /// gives is checked against the digest: broken content is deleted and `None`. Cancelling leaves nothing behind.
+    ///
+    /// # Errors
+    /// `TooLarge`; `Io` where the disk fails.
+    pub async fn read(&self, digest: &Digest) -> Result<Option<Bytes>, Error> {
+        if let Some(bytes) = self.in_memory(digest) {
+            return Ok(Some(bytes));
+        }
+        let digest = *digest;
+        self.with_content(move |content| content.read(&digest)).await
+    }
+
+    /// Content that is in memory; counts a use.
+    pub fn in_memory(&self, digest: &Digest) -> Option<Bytes> {
+        self.content.in_memory(digest)
+    }
+
+    /// Stores small content that the caller has verified: in memory at once, durably on the disk when the future ends. It
+    /// stays in memory where the disk does not take it. Dropping the future, once it was polled, does not stop it.
+    ///
+    /// # Errors
+    /// `TooLarge` above 4 MiB; `NoRoom`, `Full`, `Io`.
+    pub fn put(&self, digest: &Digest, bytes: Bytes) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let (content, digest) = (self.content.clone(), *digest);
+        let fits = bytes.len() as u64 <= MAX_MANIFEST;
+        if fits {
+            content.memory.insert(digest, bytes.clone());
+        }
+        async move {
+            if !fits {
+                return Err(Error::new(Kind::TooLarge, format!("{digest} has {} bytes and is no small content", bytes.len())));
+            }
+            blocking(move || content.put(&digest, &bytes)).await
+        }
+    }
+
+    /// Deletes content and its links. Whether it was stored. Readers that have it open go on. Dropping the future does not
+    /// stop it.
+    ///
+    /// # Errors
+    /// `Io` where it cannot be deleted.
+    pub async fn remove(&self, digest: &Digest) -> Result<bool, Error> {
+        let digest = *digest;
+        self.with_content(move |content| content.remove(&digest)).await
+    }
+
+    /// Keeps content from eviction, now or once it is stored.
+    pub fn pin(&self, digest: &Digest) {
+        self.content.table().pin(digest);
+        self.content.index.put(pin_key(digest), Bytes::new());
+    }
+
+    /// Lets content be evicted again.
+    pub fn unpin(&self, digest: &Digest) {
+        self.content.table().unpin(digest);
+        self.content.index.remove(pin_key(digest));
+    }
+
+    /// What an upstream proved for a digest in a repository. The content itself may be stored or not. Cancelling leaves
+    /// nothing behind, as with every look-up below.
+    pub async fn link(&self, registry: &RegistryName, repository: &RepositoryName, digest: &Digest) -> Option<Link> {
+        let record = self.content.index.get(link_key(registry, repository, digest)).await?;
+        Link::decode(&record)
+    }
+
+    /// Records that an upstream answered for a digest in a repository with a final 2xx. Seen at once, durable soon. The
+    /// links of content end with it, when it is evicted or removed.
+    pub fn put_link(&self, registry: &RegistryName, repository: &RepositoryName, digest: &Digest, link: Link) {
+        self.content.index.put(link_key(registry, repository, digest), link.encode());
+    }
+
+    /// What a tag meant when an upstream was last asked.
+    pub async fn tag(&self, registry: &RegistryName, repository: &RepositoryName, tag: &Tag) -> Option<TagRecord> {
+        let record = self.content.index.get(tag_key(registry, repository, tag)).await?;
+        TagRecord::decode(&record)
+    }
+
+    /// Records what a tag means. Seen at once, durable soon.
+    pub fn put_tag(&self, registry: &RegistryName, repository: &RepositoryName, tag: &Tag, record: TagRecord) {
+        self.content.index.put(tag_key(registry, repository, tag), record.encode());
+    }
+
+    /// Drops what is recorded of a tag. Whether anything was.
+    pub async fn remove_tag(&self, registry: &RegistryName, repository: &RepositoryName, tag: &Tag) -> bool {
+        let key = tag_key(registry, repository, tag);
+        let was_there = self.content.index.get(key.clone()).await.is_some();
+        self.content.index.remove(key);
+        was_there
+    }
+
+    /// Drops the tags, links and lists of a repository, and the content that nothing links any more and that is not
+    /// pinned. Takes about a second per million links. Dropping the future does not stop it.
+    pub async fn remove_repository(&self, registry: &RegistryName, repository: &RepositoryName) -> Removed {
+        let (registry, repository) = (registry.clone(), repository.clone());
+        self.with_content(move |content| content.purge(&registry, &repository)).await
+    }
+
+    /// A list of a repository, by a name that the caller chose.
+    pub async fn list(&self, registry: &RegistryName, repository: &RepositoryName, key: &str) -> Option<ListRecord> {
+        let record = self.content.index.get(list_key(registry, repository, key)).await?;
+        ListRecord::decode(&record)
+    }
+
+    /// Records a list. Seen at once, durable soon. Lists above 4 MiB, or under a name longer than 4 KiB, are not kept, and
+    /// the oldest go when all of them take more than 64 MiB.
+    pub fn put_list(&self, registry: &RegistryName, repository: &RepositoryName, key: &str, record: ListRecord) {
+        if key.len() > MAX_LIST_KEY || record.body.len() as u64 > MAX_MANIFEST {
+            return;
+        }
+        let value = record.encode();
+        let size = value.len() as u64;
+        self.content.index.put(list_key(registry, repository, key), value);
+        if self.new_lists.fetch_add(size, Ordering::Relaxed) + size > CHECK_LISTS {
+            self.new_lists.store(0, Ordering::Relaxed);
+            self.lists_grew.notify_one();
+        }
+    }
+
+    /// Begins a download. Room for `length` bytes is reserved, evicting for it; where the length is unknown, room is
+    /// reserved as the file grows. A dropped future leaves nothing behind.
+    ///
+    /// # Errors
+    /// `NoRoom` where it can never fit or the file system must keep its free tenth, `Full`, `Io`.
+    pub async fn begin(&self, registry: &RegistryName, digest: &Digest, length: Option<u64>) -> Result<Partial, Error> {
+        let (content, registry, digest) = (self.content.clone(), registry.clone(), *digest);
+        blocking(move || Partial::begin(content, registry, digest, length)).await
+    }
+
+    /// Returns when all records are durable, or the disk has refused them. Cancelling changes nothing.
+    pub async fn flush(&self) {
+        self.content.index.flush().await;
+    }
+
+    /// How much is stored.
+    pub fn usage(&self) -> Usage {
+        let table = self.content.table();
+        Usage { blobs: table.len() as u64, bytes: table.bytes() }
+    }
+
+    async fn keep_house(&self) {
+        while self.content.save_uses() {
+            self.flush().await;
+        }
+        self.flush().await;
+        self.content.report_usage();
+    }
+
+    async fn with_content<T: Send + 'static>(&self, work: impl FnOnce(&Arc<Content>) -> T + Send + 'static) -> T {
+        let content = self.content.clone();
+        blocking(move || work(&content)).await
+    }
+}
+
+/// Runs `work` on the blocking pool, to its end even if the future is dropped. A panic in it goes on here.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The runtime is shutting down and polls nothing any more.
+        Err(Err(_)) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! Room for content: reserving it, and evicting for it. Everything here blocks.
+
+use std::fs::File;
+use std::sync::{Arc, Weak};
+
+use super::content::{Content, PART, lock, now};
+use super::error::{Error, Kind};
+use super::eviction::{Use, Victim};
+use super::index::Table;
+use super::records::{blob_key, digest_bytes};
+use crate::oci::Digest;
+
+/// How much is evicted at least when the file system turns out to be full.
+const RELIEF: u64 = 16 << 20;
+/// How many uses are written down as one.
+const USES: usize = 4096;
+
+/// A deleted file that readers hold open: its bytes stay on the disk until the last of them closes it.
+#[derive(Debug)]
+pub(super) struct Lingering {
+    file: Weak<File>,
+    size: u64,
+}
+
+impl Content {
+    /// Keeps `bytes` for content to come, and evicts for it. To be given back by [`Content::release`].
+    ///
+    /// # Errors
+    /// `NoRoom`; then nothing is kept.
+    pub(super) fn reserve(&self, bytes: u64) -> Result<(), Error> {
+        self.count_lingering();
+        let victims = {
+            let mut table = self.table();
+            table.reserve(bytes).map_err(|_| no_room(bytes, table.cap()))?
+        };
+        self.evict(victims);
+        let kept = self.keep_cap(bytes).and_then(|()| self.keep_free(bytes));
+        match kept {
+            Ok(()) => self.space.took(bytes),
+            Err(_) => self.table().release(bytes),
+        }
+        kept
+    }
+
+    /// Gives back what was reserved and not used.
+    pub(super) fn release(&self, bytes: u64) {
+        self.table().release(bytes);
+        self.space.gave(bytes);
+    }
+
+    /// The file system is full though it should not be: evicts something. Whether that may have helped.
+    pub(super) fn relieve(&self, bytes: u64) -> bool {
+        let victims = self.table().free(bytes.max(RELIEF));
+        !victims.is_empty() && self.evict(victims)
+    }
+
+    /// Deletes what the table gave up. What cannot be deleted goes back into it and is counted. Whether all went.
+    pub(super) fn evict(&self, victims: Vec<Victim>) -> bool {
+        if victims.is_empty() {
+            return true;
+        }
+        let kept = victims.into_iter().filter(|victim| !self.delete(*victim)).count();
+        self.report_usage();
+        kept == 0
+    }
+
+    /// Deletes one evicted file, unless the same content came anew meanwhile. `false` where the disk does not let it.
+    fn delete(&self, victim: Victim) -> bool {
+        let _stripe = self.stripe(&victim.digest);
+        if self.table().size(&victim.digest).is_some() {
+            return true;
+        }
+        let lingers = self.close(&victim.digest);
+        match self.unlink(&victim.digest) {
+            Ok(_) => {
+                self.telemetry.metrics.evicted(victim.size);
+                self.forget(&victim.digest);
+                if !lingers {
+                    self.space.gave(victim.size);
+                }
+                true
+            }
+            Err(error) => {
+                self.table().restore(victim, now());
+                self.failed("delete", "cannot delete", &self.layout.blob(&victim.digest), error);
+                false
+            }
+        }
+    }
+
+    /// Drops content from memory and closes its file. Whether readers still hold it open.
+    pub(super) fn close(&self, digest: &Digest) -> bool {
+        self.memory.remove(digest);
+        let Some(blob) = self.files.remove(digest) else { return false };
+        if Arc::strong_count(&blob.file) == 1 {
+            return false;
+        }
+        lock(&self.lingering).push(Lingering { file: Arc::downgrade(&blob.file), size: blob.size });
+        self.table().linger(blob.size);
+        true
+    }
+
+    /// Drops what is recorded of content that is gone, links included: so the index grows no larger than the cache.
+    pub(super) fn forget(&self, digest: &Digest) {
+        self.index.remove(blob_key(digest));
+        for link in self.index.scan(Table::Links, &digest_bytes(digest), |_| true).into_keys() {
+            self.index.remove(super::index::Key { table: Table::Links, bytes: link });
+        }
+    }
+
+    /// Writes down some of the uses that were not yet. Whether there may be more.
+    pub(super) fn save_uses(&self) -> bool {
+        let uses = self.table().take_uses(USES);
+        let row = |used: &Use| self.index.put(blob_key(&used.digest), used.encode());
+        uses.iter().for_each(row);
+        uses.len() == USES
+    }
+
+    fn count_lingering(&self) {
+        let mut closed = 0;
+        lock(&self.lingering).retain(|lingering| {
+            let open = lingering.file.strong_count() > 0;
+            closed += if open { 0 } else { lingering.size };
+            open
+        });
+        if closed > 0 {
+            self.table().lingered(closed);
+        }
+    }
+
+    /// Evicts more in the place of what readers still hold open.
+    fn keep_cap(&self, bytes: u64) -> Result<(), Error> {
+        loop {
+            let (victims, fits, cap) = {
+                let mut table = self.table();
+                (table.trim(), table.fits(), table.cap())
+            };
+            if victims.is_empty() {
+                return if fits { Ok(()) } else { Err(no_room(bytes, cap)) };
+            }
+            if !self.evict(victims) {
+                return Err(no_room(bytes, cap));
+            }
+        }
+    }
+
+    /// Sees to it that a tenth of the file system is still free after `bytes` more. A file system that cannot be measured
+    /// is taken to have room: writing will tell.
+    fn keep_free(&self, bytes: u64) -> Result<(), Error> {
+        let shortfall = || {
+            self.space.shortfall(bytes).unwrap_or_else(|error| {
+                self.failed("measure", "cannot measure", self.layout.root(), error);
+                0
+            })
+        };
+        let short = shortfall();
+        if short == 0 {
+            return Ok(());
+        }
+        let victims = self.table().free(short);
+        self.evict(victims);
+        if shortfall() == 0 {
+            return Ok(());
+        }
+        let root = self.layout.root().display();
+        let message = format!("{bytes} bytes would leave less than a tenth of the file system of {root} free; make room there");
+        self.telemetry.health.troubled(PART, message.clone());
+        Err(Error::new(Kind::NoRoom, message))
+    }
+}
+
+fn no_room(bytes: u64, cap: u64) -> Error {
+    let message = format!(
+        "{bytes} bytes do not fit into the cache of {cap} bytes beside what is pinned, being fetched or still being read; raise cache.max_size"
+    );
+    Error::new(Kind::NoRoom, message)
+}

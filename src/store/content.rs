@@ -1,0 +1,279 @@
+//! Content by digest: the files, the memory in front of them, and the table that says what may stay.
+//!
+//! Everything here blocks and belongs on the blocking pool, except [`Content::hot`] and [`Content::in_memory`].
+//!
+//! What is done to the file of a digest (open, place, delete) happens under that digest's stripe, and the table is
+//! asked under it: so a file that is evicted while the same content comes anew is not deleted with it. A stripe is taken
+//! before the table's lock, never while it is held, and no two stripes at once.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+
+use super::draft::Draft;
+use super::error::{Error, Kind};
+use super::eviction::{self, Use, Victim};
+use super::files::{Blob, Files};
+use super::index::{self, Index};
+use super::layout::Layout;
+use super::memory::Memory;
+use super::records::{blob_key, seconds, split_digest};
+use super::space::Space;
+use crate::config;
+use crate::oci::{Digest, MAX_MANIFEST};
+use crate::telemetry::Telemetry;
+
+/// Files of different stripes are worked on at once.
+const STRIPES: usize = 64;
+
+/// The name of this part in health reports.
+pub(super) const PART: &str = "disk";
+
+/// All stored content.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) index: Index,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) space: Space,
+    pub(super) lingering: Mutex<Vec<super::capacity::Lingering>>,
+    pub(super) files: Files,
+    pub(super) memory: Memory,
+    table: Mutex<eviction::Table>,
+    stripes: [Mutex<()>; STRIPES],
+    /// Last, because it holds the lock of the folder, and the index must be closed before.
+    pub(super) layout: Layout,
+}
+
+impl Content {
+    /// Opens the folder without looking at what is in it.
+    pub(super) fn open(config: &config::Cache, space: Space, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
+        let layout = Layout::open(&config.directory)?;
+        let cap = match config.max_size {
+            Some(cap) => cap,
+            None => space.measure().map_err(|error| Error::io("cannot measure", &config.directory, error))?.total / 10 * 8,
+        };
+        let index = Index::open(&layout, telemetry.clone());
+        let index = index.map_err(|error| Error::io("cannot start the thread for", &layout.index(), error))?;
+        let rows = index.scan(index::Table::Pins, &[], |_| true);
+        let pins: HashSet<Digest> = rows.keys().filter_map(|key| split_digest(key)).map(|(digest, _)| digest).collect();
+        telemetry.health.well(PART);
+        Ok(Self {
+            index,
+            telemetry,
+            space,
+            lingering: Mutex::default(),
+            files: Files::default(),
+            memory: Memory::new(config.memory),
+            table: Mutex::new(eviction::Table::new(cap, pins)),
+            stripes: std::array::from_fn(|_| Mutex::default()),
+            layout,
+        })
+    }
+
+    /// Content whose file is open already; counts a use. No system call.
+    pub(super) fn hot(&self, digest: &Digest) -> Option<Blob> {
+        let blob = self.files.get(digest)?;
+        self.table().touch(digest, now());
+        Some(blob)
+    }
+
+    /// Content in memory; counts a use. No system call.
+    pub(super) fn in_memory(&self, digest: &Digest) -> Option<Bytes> {
+        let bytes = self.memory.get(digest)?;
+        self.table().touch(digest, now());
+        Some(bytes)
+    }
+
+    /// Opens content; counts a use. A file that is not as long as it was is deleted and not there.
+    pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
+        let stripe = self.stripe(digest);
+        let opened = self.open_held(digest)?;
+        drop(stripe);
+        Ok(opened.map(|(blob, victims)| {
+            self.evict(victims);
+            blob
+        }))
+    }
+
+    /// Reads small content and checks its digest. A file that fails is deleted and not there.
+    pub(super) fn read(&self, digest: &Digest) -> Result<Option<Bytes>, Error> {
+        let Some(blob) = self.open_blob(digest)? else { return Ok(None) };
+        if blob.size > MAX_MANIFEST {
+            return Err(Error::new(Kind::TooLarge, format!("{digest} has {} bytes and is not read into memory", blob.size)));
+        }
+        let mut bytes = vec![0; usize::try_from(blob.size).expect("at most 4 MiB")];
+        let read = blob.file.read_exact_at(&mut bytes, 0);
+        read.map_err(|error| self.failed("read", "cannot read", &self.layout.blob(digest), error))?;
+        let _stripe = self.stripe(digest);
+        if Digest::of(digest.algorithm(), &bytes) != *digest {
+            self.discard(digest, "its content is not what its name says");
+            return Ok(None);
+        }
+        let bytes = Bytes::from(bytes);
+        if self.table().size(digest).is_some() {
+            self.memory.insert(*digest, bytes.clone());
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Stores verified content, unless it is there.
+    pub(super) fn put(self: &Arc<Self>, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
+        if self.open_blob(digest)?.is_some() {
+            return Ok(());
+        }
+        let draft = Draft::new(self.clone(), bytes.len() as u64)?;
+        draft.write(0, bytes)?;
+        self.place(draft, digest, bytes.len() as u64).map(drop)
+    }
+
+    /// Makes a draft of `size` bytes durable as the content of `digest`. Where that is there already, the draft goes.
+    pub(super) fn place(&self, mut draft: Draft, digest: &Digest, size: u64) -> Result<Blob, Error> {
+        let started = Instant::now();
+        draft.sync()?;
+        let stripe = self.stripe(digest);
+        let (blob, victims) = match self.open_held(digest)? {
+            Some(there) => there,
+            None => {
+                let placed = self.layout.place(draft.path(), digest);
+                placed.map_err(|error| self.failed("commit", "cannot place", &self.layout.blob(digest), error))?;
+                let blob = Blob { digest: *digest, size, file: draft.file().clone() };
+                (blob.clone(), self.settle(&mut draft, &blob))
+            }
+        };
+        drop(stripe);
+        self.evict(victims);
+        let synced = self.layout.sync(digest);
+        synced.map_err(|error| self.failed("sync", "cannot make durable the name", &self.layout.blob(digest), error))?;
+        self.telemetry.metrics.committed(started.elapsed());
+        self.telemetry.health.well(PART);
+        self.report_usage();
+        Ok(blob)
+    }
+
+    /// Deletes content and what is known of it. Whether there was any.
+    pub(super) fn remove(&self, digest: &Digest) -> Result<bool, Error> {
+        let _stripe = self.stripe(digest);
+        let known = self.table().remove(digest);
+        self.close(digest);
+        match self.unlink(digest) {
+            Ok(was_there) => {
+                self.forget(digest);
+                self.report_usage();
+                Ok(was_there)
+            }
+            Err(error) => {
+                known.into_iter().for_each(|size| self.table().restore(Victim { digest: *digest, size }, now()));
+                Err(self.failed("delete", "cannot delete", &self.layout.blob(digest), error))
+            }
+        }
+    }
+
+    /// Deletes content that is not what it should be. Its stripe must be held.
+    pub(super) fn discard(&self, digest: &Digest, why: &str) {
+        let path = self.layout.blob(digest);
+        tracing::warn!(path = %path.display(), why, "deleting broken content; it will be fetched again");
+        self.telemetry.metrics.store_failed("broken");
+        self.table().remove(digest);
+        self.close(digest);
+        self.index.remove(blob_key(digest));
+        if let Err(error) = self.unlink(digest) {
+            self.failed("delete", "cannot delete", &path, error);
+        }
+    }
+
+    /// Counts a failure of the disk, and tells of it.
+    pub(super) fn failed(&self, operation: &'static str, doing: &str, path: &Path, error: io::Error) -> Error {
+        let error = Error::io(doing, path, error);
+        self.telemetry.metrics.store_failed(operation);
+        self.telemetry.health.troubled(PART, error.to_string());
+        error
+    }
+
+    /// What was recorded of content whose file lies there, where something was.
+    pub(super) fn recorded(&self, digest: &Digest) -> Option<Use> {
+        self.index.get_blocking(&blob_key(digest)).and_then(|row| Use::decode(*digest, &row))
+    }
+
+    pub(super) fn table(&self) -> MutexGuard<'_, eviction::Table> {
+        lock(&self.table)
+    }
+
+    pub(super) fn stripe(&self, digest: &Digest) -> MutexGuard<'_, ()> {
+        lock(&self.stripes[usize::from(digest.bytes()[0]) % STRIPES])
+    }
+
+    pub(super) fn unlink(&self, digest: &Digest) -> io::Result<bool> {
+        match std::fs::remove_file(self.layout.blob(digest)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn report_usage(&self) {
+        let (blobs, bytes) = {
+            let table = self.table();
+            (table.len() as u64, table.bytes())
+        };
+        self.telemetry.metrics.stored(blobs, bytes);
+    }
+
+    fn open_held(&self, digest: &Digest) -> Result<Option<(Blob, Vec<Victim>)>, Error> {
+        let path = self.layout.blob(digest);
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (size, file) = match opened {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.lost(digest);
+                return Ok(None);
+            }
+            Err(error) => return Err(self.failed("open", "cannot open", &path, error)),
+        };
+        let known = self.table().size(digest);
+        if known.or_else(|| self.recorded(digest).map(|row| row.size)).is_some_and(|known| known != size) {
+            self.discard(digest, "its length has changed");
+            return Ok(None);
+        }
+        let blob = Blob { digest: *digest, size, file: Arc::new(file) };
+        self.files.insert(blob.clone());
+        let victims = self.table().admit(digest, size, now());
+        Ok(Some((blob, victims)))
+    }
+
+    /// The file of content that was there is not.
+    fn lost(&self, digest: &Digest) {
+        if self.table().size(digest).is_some() {
+            self.table().remove(digest);
+            self.close(digest);
+            self.index.remove(blob_key(digest));
+        }
+    }
+
+    /// Turns a draft's reservation into stored content.
+    fn settle(&self, draft: &mut Draft, blob: &Blob) -> Vec<Victim> {
+        let (digest, size, used) = (blob.digest, blob.size, now());
+        self.files.insert(blob.clone());
+        self.index.put(blob_key(&digest), Use { digest, size, used }.encode());
+        let reserved = draft.placed();
+        self.space.gave(reserved.saturating_sub(size));
+        let mut table = self.table();
+        table.release(reserved);
+        table.admit(&digest, size, used)
+    }
+}
+
+/// Every critical section here leaves its data whole, so one that panicked spoils nothing.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The time, as the table counts it.
+pub(super) fn now() -> u32 {
+    seconds(SystemTime::now())
+}

@@ -1,0 +1,241 @@
+//! The index file: redb, opened, read, written, and set aside when it is damaged.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock};
+
+use bytes::Bytes;
+use redb::{Builder, ReadableDatabase, TableDefinition};
+
+use super::{Key, Table};
+
+/// What redb may keep in memory. Hot records are kept by the caller.
+const PAGE_CACHE: usize = 32 << 20;
+
+const TABLES: [TableDefinition<&[u8], &[u8]>; 5] = [
+    TableDefinition::new("links"),
+    TableDefinition::new("tags"),
+    TableDefinition::new("lists"),
+    TableDefinition::new("blobs"),
+    TableDefinition::new("pins"),
+];
+
+/// Why the index could not be read or written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    /// The file is not what redb wrote. It is of no further use.
+    #[error("the index is damaged: {0}")]
+    Damaged(String),
+    /// The disk failed or is full. It may work again, after the file was closed.
+    #[error("the index cannot be used: {0}")]
+    Failed(String),
+}
+
+impl<E: Into<redb::Error>> From<E> for Fault {
+    fn from(error: E) -> Self {
+        use io::ErrorKind::{InvalidData, UnexpectedEof};
+        let error = error.into();
+        let damaged = match &error {
+            redb::Error::Io(error) => matches!(error.kind(), InvalidData | UnexpectedEof),
+            redb::Error::Corrupted(_)
+            | redb::Error::UpgradeRequired(_)
+            | redb::Error::RepairAborted
+            | redb::Error::TableTypeMismatch { .. }
+            | redb::Error::TableIsMultimap(_)
+            | redb::Error::TypeDefinitionChanged { .. } => true,
+            _ => false,
+        };
+        if damaged { Self::Damaged(error.to_string()) } else { Self::Failed(error.to_string()) }
+    }
+}
+
+/// What one commit writes: a value to put, or `None` to remove.
+pub(super) type Batch = BTreeMap<Key, Option<Bytes>>;
+
+/// The file. All methods block.
+pub(super) struct Database {
+    path: PathBuf,
+    broken: PathBuf,
+    open: RwLock<Option<redb::Database>>,
+}
+
+impl Database {
+    /// Not open yet.
+    pub(super) fn new(path: PathBuf, broken: PathBuf) -> Self {
+        Self { path, broken, open: RwLock::new(None) }
+    }
+
+    /// Opens the file where it is not open, making it where it is missing.
+    pub(super) fn open(&self) -> Result<(), Fault> {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if open.is_none() {
+            *open = Some(guarded(|| self.open_file())?);
+        }
+        Ok(())
+    }
+
+    /// Closes the file, and sets it aside where it is damaged. It must be opened anew.
+    pub(super) fn close(&self, why: &Fault) {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let close = || {
+            drop(open.take());
+            Ok(())
+        };
+        if let Err(fault) = guarded(close) {
+            tracing::warn!(%fault, "the index did not close well");
+        }
+        if matches!(why, Fault::Damaged(_)) {
+            self.set_aside();
+        }
+    }
+
+    fn set_aside(&self) {
+        if let Err(error) = std::fs::rename(&self.path, &self.broken) {
+            tracing::warn!(path = %self.path.display(), %error, "the damaged index cannot be set aside");
+        }
+    }
+
+    /// The value of a key. A file that is not open has none.
+    pub(super) fn get(&self, key: &Key) -> Result<Option<Bytes>, Fault> {
+        self.read(|database| {
+            let table = database.begin_read()?.open_table(TABLES[key.table as usize])?;
+            Ok(table.get(key.bytes.as_ref())?.map(|value| Bytes::copy_from_slice(value.value())))
+        })
+        .map(Option::flatten)
+    }
+
+    /// Adds all records of a table to `into` whose key begins with `prefix` and that `keep` wants.
+    pub(super) fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        keep: &dyn Fn(&[u8]) -> bool,
+        into: &mut BTreeMap<Box<[u8]>, Bytes>,
+    ) -> Result<(), Fault> {
+        self.read(|database| {
+            let rows = database.begin_read()?.open_table(TABLES[table as usize])?;
+            for row in rows.range(prefix..)? {
+                let (key, value) = row?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                if keep(key.value()) {
+                    into.insert(key.value().into(), Bytes::copy_from_slice(value.value()));
+                }
+            }
+            Ok(())
+        })
+        .map(Option::unwrap_or_default)
+    }
+
+    /// Writes a batch, whole or not at all; durable when this returns.
+    pub(super) fn commit(&self, batch: &Batch) -> Result<(), Fault> {
+        let written = self.read(|database| {
+            let mut transaction = database.begin_write()?;
+            transaction.set_quick_repair(true);
+            for (number, definition) in TABLES.into_iter().enumerate() {
+                let mut changes = batch.iter().filter(|(key, _)| key.table as usize == number).peekable();
+                if changes.peek().is_none() {
+                    continue;
+                }
+                let mut table = transaction.open_table(definition)?;
+                for (key, value) in changes {
+                    match value {
+                        Some(value) => table.insert(key.bytes.as_ref(), value.as_ref())?,
+                        None => table.remove(key.bytes.as_ref())?,
+                    };
+                }
+            }
+            Ok(transaction.commit()?)
+        })?;
+        written.ok_or_else(|| Fault::Failed("it is not open".to_owned()))
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&redb::Database) -> Result<T, Fault>) -> Result<Option<T>, Fault> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.as_ref().map(|database| guarded(|| work(database))).transpose()
+    }
+
+    /// Opening also makes missing tables, which finds a damaged root.
+    fn open_file(&self) -> Result<redb::Database, Fault> {
+        let database = Builder::new().set_cache_size(PAGE_CACHE).create(&self.path)?;
+        let mut transaction = database.begin_write()?;
+        transaction.set_quick_repair(true);
+        for table in TABLES {
+            transaction.open_table(table)?;
+        }
+        transaction.commit()?;
+        Ok(database)
+    }
+}
+
+/// redb trusts a file that was closed well, and may panic where something else then changed it.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Fault::Damaged("reading it panicked".to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(folder: &std::path::Path) -> Database {
+        Database::new(folder.join("index"), folder.join("broken"))
+    }
+
+    fn key(table: Table, bytes: &[u8]) -> Key {
+        Key { table, bytes: bytes.into() }
+    }
+
+    #[test]
+    fn a_batch_is_there_after_opening_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = database(folder.path());
+        first.open().unwrap();
+        let put = |bytes: &[u8]| (key(Table::Links, bytes), Some(Bytes::from_static(b"v")));
+        first.commit(&Batch::from([put(b"aa"), put(b"ab"), put(b"b")])).unwrap();
+        first.commit(&Batch::from([(key(Table::Links, b"aa"), None)])).unwrap();
+        drop(first);
+        let second = database(folder.path());
+        second.open().unwrap();
+        assert_eq!(second.get(&key(Table::Links, b"aa")), Ok(None));
+        assert_eq!(second.get(&key(Table::Tags, b"ab")), Ok(None));
+        let mut found = BTreeMap::new();
+        second.scan(Table::Links, b"a", &|_| true, &mut found).unwrap();
+        assert_eq!(found.keys().map(|key| &**key).collect::<Vec<_>>(), [b"ab"]);
+    }
+
+    #[test]
+    fn a_damaged_file_is_told_from_a_failing_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("index"), vec![7; 100_000]).unwrap();
+        let damaged = database(folder.path());
+        let fault = damaged.open().unwrap_err();
+        assert!(matches!(fault, Fault::Damaged(_)), "{fault}");
+        damaged.close(&fault);
+        damaged.open().unwrap();
+        assert_eq!(std::fs::read(folder.path().join("broken")).unwrap().len(), 100_000);
+
+        let failing = Database::new(folder.path().to_owned(), folder.path().join("x"));
+        assert!(matches!(failing.open(), Err(Fault::Failed(_))));
+        assert_eq!(failing.get(&key(Table::Tags, b"")), Ok(None));
+    }
+
+    #[test]
+    fn pages_that_something_else_wrote_over_are_damage_and_no_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = database(folder.path());
+        first.open().unwrap();
+        let many = (0..2000u32).map(|i| (key(Table::Tags, &i.to_be_bytes()), Some(Bytes::from(vec![1; 100]))));
+        first.commit(&many.collect()).unwrap();
+        drop(first);
+        let path = folder.path().join("index");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[8192..].fill(0xff);
+        std::fs::write(&path, bytes).unwrap();
+        let second = database(folder.path());
+        let result = second.open().and_then(|()| second.get(&key(Table::Tags, &7u32.to_be_bytes())));
+        assert!(matches!(result, Err(Fault::Damaged(_))), "{result:?}");
+    }
+}

@@ -1,0 +1,83 @@
+use super::database::Fault;
+use super::*;
+
+fn key(name: &str) -> Key {
+    Key { table: Table::Tags, bytes: name.as_bytes().into() }
+}
+
+fn value(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+fn open(layout: &Layout) -> (Index, Arc<Telemetry>) {
+    let telemetry = Telemetry::quiet();
+    (Index::open(layout, telemetry.clone()).unwrap(), telemetry)
+}
+
+#[tokio::test]
+async fn a_write_is_seen_at_once_and_after_opening_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::open(folder.path()).unwrap();
+    let (index, _) = open(&layout);
+    index.put(key("a1"), value("old"));
+    index.put(key("a1"), value("new"));
+    index.put(key("a2"), value("x"));
+    assert_eq!(index.get(key("a1")).await, Some(value("new")));
+    index.flush().await;
+    index.remove(key("a2"));
+    index.put(key("a3"), value("y"));
+    assert_eq!(index.get(key("a2")).await, None);
+    let names = |index: &Index| index.scan(Table::Tags, b"a", |_| true).into_keys().map(Vec::from).collect::<Vec<_>>();
+    assert_eq!(names(&index), [b"a1", b"a3"]);
+    drop(index);
+    let (index, _) = open(&layout);
+    assert_eq!(names(&index), [b"a1", b"a3"]);
+    assert_eq!(index.get(key("a1")).await, Some(value("new")));
+    assert_eq!(index.get(key("a1")).await, Some(value("new")), "from memory");
+    index.put(key("a1"), value("newest"));
+    assert_eq!(index.get(key("a1")).await, Some(value("newest")));
+}
+
+#[tokio::test]
+async fn garbage_is_set_aside_with_a_warning_and_the_index_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::open(folder.path()).unwrap();
+    std::fs::write(layout.index(), b"no index at all").unwrap();
+    let (index, telemetry) = open(&layout);
+    assert!(layout.broken_index().exists());
+    assert_eq!(telemetry.health.report(), "index: ok\n");
+    index.put(key("a"), value("x"));
+    index.flush().await;
+    drop(index);
+    assert_eq!(open(&layout).0.get(key("a")).await, Some(value("x")));
+}
+
+#[tokio::test]
+async fn a_disk_that_refuses_costs_nobody_anything_and_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::open(folder.path()).unwrap();
+    std::fs::create_dir(layout.index()).unwrap();
+    let (index, telemetry) = open(&layout);
+    index.put(key("a"), value("x"));
+    index.flush().await;
+    assert_eq!(index.get(key("a")).await, Some(value("x")));
+    assert_eq!(index.get(key("b")).await, None);
+    assert!(telemetry.health.report().starts_with("index: the index cannot be used"), "{}", telemetry.health.report());
+    std::fs::remove_dir(layout.index()).unwrap();
+    index.flush().await;
+    assert_eq!(telemetry.health.report(), "index: ok\n");
+    drop(index);
+    assert_eq!(open(&layout).0.get(key("a")).await, Some(value("x")));
+}
+
+#[tokio::test]
+async fn a_fault_found_while_reading_starts_a_new_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::open(folder.path()).unwrap();
+    let (index, _) = open(&layout);
+    index.shared.report(Fault::Damaged("by a test".to_owned()));
+    index.put(key("a"), value("x"));
+    index.flush().await;
+    assert!(layout.broken_index().exists());
+    assert_eq!(index.get(key("a")).await, Some(value("x")));
+}

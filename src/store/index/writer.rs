@@ -1,0 +1,173 @@
+//! The thread that makes the index durable.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use moka::sync::Cache;
+use tokio::sync::watch;
+
+use super::Key;
+use super::database::{Batch, Database, Fault};
+use super::overlay::Overlay;
+use crate::telemetry::Telemetry;
+
+/// Between two commits, so that what comes in a burst is one.
+const GATHER: Duration = Duration::from_millis(100);
+/// Between two tries on a disk that refuses.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The name of this part in health reports.
+const PART: &str = "index";
+
+/// What readers, writers and the thread share.
+pub(super) struct Shared {
+    pub(super) database: Database,
+    /// Records read or written of late: never older than the overlay, because both change under the state's lock.
+    pub(super) hot: Cache<Key, Bytes>,
+    state: Mutex<State>,
+    wake: Condvar,
+    /// The last round that ended, whether or not the disk took what it wrote.
+    ended: watch::Sender<u64>,
+    telemetry: Arc<Telemetry>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) overlay: Overlay,
+    /// The last round that began.
+    round: u64,
+    /// A reader found the file at fault.
+    fault: Option<Fault>,
+    /// Somebody waits for what was written.
+    hurry: bool,
+    stop: bool,
+}
+
+/// What the thread is to do next.
+struct Round {
+    number: u64,
+    batch: Arc<Batch>,
+    fault: Option<Fault>,
+    last: bool,
+}
+
+impl Shared {
+    pub(super) fn new(database: Database, hot: Cache<Key, Bytes>, telemetry: Arc<Telemetry>) -> Self {
+        let (ended, _) = watch::channel(0);
+        Self { database, hot, state: Mutex::default(), wake: Condvar::new(), ended, telemetry }
+    }
+
+    /// Opens the file; one that is damaged is replaced.
+    pub(super) fn open(&self) {
+        let opened = self.database.open().or_else(|fault| {
+            self.recover(&fault);
+            self.database.open()
+        });
+        self.tell(&opened);
+    }
+
+    pub(super) fn write(&self, key: Key, value: Option<Bytes>) {
+        let mut state = self.state();
+        let taken = state.overlay.write(key.clone(), value.clone());
+        match value.filter(|_| taken) {
+            Some(value) => self.hot.insert(key, value),
+            None => self.hot.invalidate(&key),
+        }
+        drop(state);
+        if taken {
+            self.wake.notify_one();
+        } else {
+            self.telemetry.metrics.store_failed("index_full");
+        }
+    }
+
+    /// A reader met a fault.
+    pub(super) fn report(&self, fault: Fault) {
+        self.telemetry.metrics.store_failed("index_read");
+        self.state().fault = Some(fault);
+        self.wake.notify_one();
+    }
+
+    /// Has all that waits committed now: the round that tries it, and where to see rounds end.
+    pub(super) fn hurry(&self) -> (u64, watch::Receiver<u64>) {
+        let mut state = self.state();
+        state.hurry = !state.overlay.is_empty();
+        let round = state.round + u64::from(state.hurry);
+        drop(state);
+        self.wake.notify_one();
+        (round, self.ended.subscribe())
+    }
+
+    pub(super) fn stop(&self) {
+        self.state().stop = true;
+        self.wake.notify_one();
+    }
+
+    /// Commits round after round until [`Shared::stop`].
+    pub(super) fn run(&self) {
+        let mut pause = Duration::ZERO;
+        loop {
+            let round = self.next(pause);
+            let done = self.act(&round);
+            self.state().overlay.land(done.is_ok());
+            self.ended.send_replace(round.number);
+            if round.last {
+                return;
+            }
+            pause = if done.is_ok() { GATHER } else { RETRY };
+        }
+    }
+
+    /// Waits `pause` for more to come, then until there is something to do.
+    fn next(&self, pause: Duration) -> Round {
+        let pressing = |state: &mut State| !(state.stop || state.hurry || state.fault.is_some());
+        let idle = |state: &mut State| pressing(state) && state.overlay.is_empty();
+        let (state, _) = self.wake.wait_timeout_while(self.state(), pause, pressing).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        state.hurry = false;
+        state.round += 1;
+        let (fault, last) = (state.fault.take(), state.stop);
+        Round { number: state.round, batch: state.overlay.take_off(), fault, last }
+    }
+
+    fn act(&self, round: &Round) -> Result<(), Fault> {
+        if let Some(fault) = &round.fault {
+            self.recover(fault);
+        }
+        let done = self.commit(&round.batch).or_else(|fault| {
+            self.recover(&fault);
+            if matches!(fault, Fault::Damaged(_)) { self.commit(&round.batch) } else { Err(fault) }
+        });
+        if done.is_err() {
+            self.telemetry.metrics.store_failed("index_write");
+        }
+        self.tell(&done);
+        done
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), Fault> {
+        self.database.open()?;
+        if batch.is_empty() { Ok(()) } else { self.database.commit(batch) }
+    }
+
+    /// Closes the file: after an error redb wants it opened anew.
+    fn recover(&self, fault: &Fault) {
+        if let Fault::Damaged(_) = fault {
+            tracing::warn!(%fault, "starting a new index; links will be proved again by the upstreams");
+        }
+        self.database.close(fault);
+    }
+
+    fn tell(&self, result: &Result<(), Fault>) {
+        match result {
+            Ok(()) => self.telemetry.health.well(PART),
+            Err(fault) => self.telemetry.health.troubled(PART, fault.to_string()),
+        }
+    }
+
+    /// Every critical section leaves the state whole, so one that panicked spoils nothing.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
