@@ -3,7 +3,7 @@
 import os
 import sys
 
-from containers import Podman
+from containers import INSIDE, Podman
 from ground import Skip, check, need, need_root, wait_until
 
 # Version 2 of the format is read by containerd 1.x and 2.x alike.
@@ -65,7 +65,7 @@ class Ctr:
             self.run("images", "pull", *hosts, "--platform", "linux/arm64", ref)
 
     def start_container(self, ref):
-        return self.run("run", "--rm", ref, "e2e", "/bin/uname", "-s")
+        self.run("run", "--rm", ref, "e2e", *INSIDE)
 
     def forget(self):
         """Drops every image and waits for the garbage collector."""

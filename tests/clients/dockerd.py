@@ -3,7 +3,7 @@
 import json
 import os
 
-from containers import Podman
+from containers import INSIDE, Podman
 from ground import check, need, need_root, wait_until
 
 
@@ -41,7 +41,7 @@ class Docker:
         self.run("pull", "-q", ref)
 
     def start_container(self, ref):
-        return self.run("run", "--rm", "--network", "none", ref, "/bin/uname", "-s")
+        self.run("run", "--rm", "--network", "none", ref, *INSIDE)
 
     def forget(self):
         """Drops every image and its layers."""
