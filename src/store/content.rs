@@ -224,7 +224,12 @@ impl Content {
         self.telemetry.metrics.stored(blobs, bytes);
     }
 
+    /// Opens content whose stripe is held, once for all who want it: then all its readers are known when it is deleted.
     fn open_held(&self, digest: &Digest) -> Result<Option<(Blob, Vec<Victim>)>, Error> {
+        if let Some(blob) = self.files.get(digest) {
+            let victims = self.table().admit(digest, blob.size, now());
+            return Ok(Some((blob, victims)));
+        }
         let path = self.layout.blob(digest);
         let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
         let (size, file) = match opened {
