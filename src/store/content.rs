@@ -109,10 +109,11 @@ impl Content {
         }
         let mut bytes = vec![0; usize::try_from(blob.size).expect("at most 4 MiB")];
         let read = blob.file.read_exact_at(&mut bytes, 0);
-        read.map_err(|error| self.failed("read", "cannot read", &self.layout.blob(digest), error))?;
+        let right = read.is_ok() && Digest::of(digest.algorithm(), &bytes) == *digest;
         let _stripe = self.stripe(digest);
-        if Digest::of(digest.algorithm(), &bytes) != *digest {
-            self.discard(digest, "its content is not what its name says");
+        if !right {
+            self.discard(digest, "its content is not what its name says, or cannot be read");
+            read.map_err(|error| self.failed("read", "cannot read", &self.layout.blob(digest), error))?;
             return Ok(None);
         }
         let bytes = Bytes::from(bytes);
