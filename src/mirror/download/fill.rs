@@ -40,10 +40,11 @@ impl Fill {
     }
 
     async fn fetch(&self) -> Result<(), Error> {
-        // It may have been stored between this request's look and the start of this task.
-        if let Ok(Some(blob)) = self.mirror.store.open_blob(&self.digest).await
-            && self.mirror.is_linked(&self.place, &self.digest).await
-        {
+        // It may have been stored between this request's look and the start of this task, also for another repository.
+        if let Ok(Some(blob)) = self.mirror.store.open_blob(&self.digest).await {
+            if !self.mirror.is_linked(&self.place, &self.digest).await {
+                self.mirror.prove_blob(&self.place, &self.digest).await?;
+            }
             self.download.adopt(&blob);
             return Ok(());
         }
