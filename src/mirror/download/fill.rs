@@ -101,10 +101,8 @@ impl Fill {
     async fn transfer(&self, reply: BlobReply, length: Option<u64>, partial: &Arc<Partial>) -> Result<u64, Error> {
         let (chunks, queue) = mpsc::channel(QUEUE);
         let url = reply.url;
-        let (received, written) = tokio::join!(self.receive(reply, length, chunks), self.write(queue, partial));
-        // A failing disk ends receiving too, so its reason comes first.
-        let found = written?;
-        let total = received?;
+        // A failing disk ends receiving at once: the upstream may have nothing to say for as long as it may idle.
+        let (total, found) = tokio::try_join!(self.receive(reply, length, chunks), self.write(queue, partial))?;
         if found == self.digest {
             return Ok(total);
         }
