@@ -1,7 +1,6 @@
 //! The task behind a download: ask, receive, hash, write, verify, make durable.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -170,10 +169,8 @@ impl Fill {
 
     /// Makes the verified blob durable. Its readers have been released already; failing here costs only the cached copy.
     async fn keep(&self, partial: Arc<Partial>) {
-        let started = Instant::now();
-        match partial.commit().await {
-            Ok(_) => self.mirror.telemetry.metrics.committed(started.elapsed()),
-            Err(error) => tracing::warn!(digest = %self.digest, %error, "served, but not stored"),
+        if let Err(error) = partial.commit().await {
+            tracing::warn!(digest = %self.digest, %error, "served, but not stored");
         }
     }
 }
