@@ -256,7 +256,7 @@ impl Store {
     }
 
     async fn keep_house(&self) {
-        while self.content.save_uses() {
+        while self.with_content(|content| content.save_uses()).await {
             self.flush().await;
         }
         self.flush().await;

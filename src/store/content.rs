@@ -109,10 +109,11 @@ impl Content {
         }
         let mut bytes = vec![0; usize::try_from(blob.size).expect("at most 4 MiB")];
         let read = blob.file.read_exact_at(&mut bytes, 0);
-        read.map_err(|error| self.failed("read", "cannot read", &self.layout.blob(digest), error))?;
+        let right = read.is_ok() && Digest::of(digest.algorithm(), &bytes) == *digest;
         let _stripe = self.stripe(digest);
-        if Digest::of(digest.algorithm(), &bytes) != *digest {
-            self.discard(digest, "its content is not what its name says");
+        if !right {
+            self.discard(digest, "its content is not what its name says, or cannot be read");
+            read.map_err(|error| self.failed("read", "cannot read", &self.layout.blob(digest), error))?;
             return Ok(None);
         }
         let bytes = Bytes::from(bytes);
@@ -224,7 +225,12 @@ impl Content {
         self.telemetry.metrics.stored(blobs, bytes);
     }
 
+    /// Opens content whose stripe is held, once for all who want it: then all its readers are known when it is deleted.
     fn open_held(&self, digest: &Digest) -> Result<Option<(Blob, Vec<Victim>)>, Error> {
+        if let Some(blob) = self.files.get(digest) {
+            let victims = self.table().admit(digest, blob.size, now());
+            return Ok(Some((blob, victims)));
+        }
         let path = self.layout.blob(digest);
         let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
         let (size, file) = match opened {

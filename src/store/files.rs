@@ -21,7 +21,7 @@ pub struct Blob {
 }
 
 /// The files opened last. Unlike a concurrent cache's, a removed entry is gone at once: a file that stayed open for later
-/// clean-up would keep its disk space.
+/// clean-up would keep its disk space. A file that somebody reads stays here, so that whoever deletes it knows of its readers.
 #[derive(Debug, Default)]
 pub(super) struct Files(Mutex<Inner>);
 
@@ -41,15 +41,15 @@ impl Files {
         Some(blob.clone())
     }
 
-    /// Keeps a file open, and closes the one unused for longest where there are too many.
+    /// Keeps a file open, and closes those unused for longest where there are too many. Those that are being read are open
+    /// in any case.
     pub(super) fn insert(&self, blob: Blob) {
         let mut inner = self.lock();
         inner.clock += 1;
         let clock = inner.clock;
         inner.open.insert(blob.digest, (blob, clock));
         if inner.open.len() > OPEN_FILES {
-            let oldest = inner.open.iter().min_by_key(|(_, (_, used))| *used).map(|(digest, _)| *digest);
-            oldest.and_then(|digest| inner.open.remove(&digest));
+            inner.close_idle();
         }
     }
 
@@ -62,24 +62,51 @@ impl Files {
     }
 }
 
+impl Inner {
+    /// Closes an eighth of the files at once: to look for each one by itself would hold up whoever asks meanwhile.
+    fn close_idle(&mut self) {
+        let idle = self.open.iter().filter(|(_, (blob, _))| Arc::strong_count(&blob.file) == 1);
+        let mut idle: Vec<(u64, Digest)> = idle.map(|(digest, (_, used))| (*used, *digest)).collect();
+        idle.sort_unstable();
+        let surplus = self.open.len() - OPEN_FILES / 8 * 7;
+        for (_, digest) in idle.into_iter().take(surplus) {
+            self.open.remove(&digest);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::oci::Algorithm;
 
     #[test]
-    fn the_file_unused_for_longest_is_closed() {
-        let file = Arc::new(File::open("/dev/null").unwrap());
-        let blob = |i: usize| {
-            let digest = Digest::of(Algorithm::Sha256, &i.to_le_bytes());
-            Blob { digest, size: 0, file: file.clone() }
-        };
+    fn the_files_unused_for_longest_are_closed() {
         let files = Files::default();
         (0..OPEN_FILES).for_each(|i| files.insert(blob(i)));
-        assert!(files.get(&blob(0).digest).is_some());
+        assert!(files.get(&digest(0)).is_some());
         files.insert(blob(OPEN_FILES));
-        assert!(files.get(&blob(0).digest).is_some());
-        assert!(files.get(&blob(1).digest).is_none());
-        assert_eq!(Arc::strong_count(&file), OPEN_FILES + 1);
+        assert!(files.get(&digest(0)).is_some());
+        let closed: Vec<usize> = (0..=OPEN_FILES).filter(|&i| files.get(&digest(i)).is_none()).collect();
+        assert_eq!(closed, (1..=OPEN_FILES / 8 + 1).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_file_that_is_being_read_stays_known() {
+        let files = Files::default();
+        let read: Vec<Blob> = (0..=OPEN_FILES).map(blob).collect();
+        read.iter().for_each(|blob| files.insert(blob.clone()));
+        assert!(files.get(&digest(0)).is_some());
+        drop(read);
+        files.insert(blob(OPEN_FILES + 1));
+        assert_eq!(files.lock().open.len(), OPEN_FILES / 8 * 7, "no more are kept than need be");
+    }
+
+    fn digest(i: usize) -> Digest {
+        Digest::of(Algorithm::Sha256, &i.to_le_bytes())
+    }
+
+    fn blob(i: usize) -> Blob {
+        Blob { digest: digest(i), size: 0, file: Arc::new(File::open("/dev/null").unwrap()) }
     }
 }

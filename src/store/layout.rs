@@ -241,7 +241,9 @@ fn write_version(root: &Path) -> io::Result<()> {
     let mut file = File::create(&new)?;
     file.write_all(format!("{FORMAT}\n").as_bytes())?;
     file.sync_all()?;
-    fs::rename(new, root.join("VERSION"))
+    fs::rename(new, root.join("VERSION"))?;
+    // Before anything else lies here: a folder that has content and no version would be refused.
+    sync_folder(root)
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

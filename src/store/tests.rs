@@ -275,6 +275,33 @@ async fn small_content_that_rotted_is_a_miss() {
 }
 
 #[tokio::test]
+async fn small_content_that_cannot_be_read_is_an_error_once_and_then_a_miss() {
+    let folder = Folder::new(1000);
+    let store = folder.open().await;
+    let digest = put(&store, 1, 100).await;
+    store.content.memory.remove(&digest);
+    fs::OpenOptions::new().write(true).open(folder.path(&digest)).unwrap().set_len(99).unwrap();
+    assert_eq!(store.read(&digest).await.unwrap_err().kind, Kind::Io);
+    assert_eq!(store.read(&digest).await.unwrap(), None);
+    is_a_miss_and_can_come_again(&folder, &store, &digest).await;
+}
+
+#[tokio::test]
+async fn all_who_open_content_at_once_count_as_its_readers() {
+    let folder = Folder::new(100);
+    let store = folder.open().await;
+    let digest = put(&store, 1, 60).await;
+    store.content.files.remove(&digest);
+    // Both looked for an open file before either opened it.
+    let first = store.content.open_blob(&digest).unwrap().unwrap();
+    drop(store.content.open_blob(&digest).unwrap().unwrap());
+    let begun = store.begin(&registry(), &content(2, 80).0, Some(80)).await;
+    assert_eq!(begun.unwrap_err().kind, Kind::NoRoom, "the first still holds 60 bytes");
+    drop(first);
+    store.begin(&registry(), &content(2, 80).0, Some(80)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_file_that_vanished_is_forgotten_when_it_is_asked_for() {
     let folder = Folder::new(1000);
     let store = folder.open().await;

@@ -1,7 +1,6 @@
 //! The task behind a download: ask, receive, hash, write, verify, make durable.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -40,10 +39,11 @@ impl Fill {
     }
 
     async fn fetch(&self) -> Result<(), Error> {
-        // It may have been stored between this request's look and the start of this task.
-        if let Ok(Some(blob)) = self.mirror.store.open_blob(&self.digest).await
-            && self.mirror.is_linked(&self.place, &self.digest).await
-        {
+        // It may have been stored between this request's look and the start of this task, also for another repository.
+        if let Ok(Some(blob)) = self.mirror.store.open_blob(&self.digest).await {
+            if !self.mirror.is_linked(&self.place, &self.digest).await {
+                self.mirror.prove_blob(&self.place, &self.digest).await?;
+            }
             self.download.adopt(&blob);
             return Ok(());
         }
@@ -100,10 +100,8 @@ impl Fill {
     async fn transfer(&self, reply: BlobReply, length: Option<u64>, partial: &Arc<Partial>) -> Result<u64, Error> {
         let (chunks, queue) = mpsc::channel(QUEUE);
         let url = reply.url;
-        let (received, written) = tokio::join!(self.receive(reply, length, chunks), self.write(queue, partial));
-        // A failing disk ends receiving too, so its reason comes first.
-        let found = written?;
-        let total = received?;
+        // A failing disk ends receiving at once: the upstream may have nothing to say for as long as it may idle.
+        let (total, found) = tokio::try_join!(self.receive(reply, length, chunks), self.write(queue, partial))?;
         if found == self.digest {
             return Ok(total);
         }
@@ -171,10 +169,8 @@ impl Fill {
 
     /// Makes the verified blob durable. Its readers have been released already; failing here costs only the cached copy.
     async fn keep(&self, partial: Arc<Partial>) {
-        let started = Instant::now();
-        match partial.commit().await {
-            Ok(_) => self.mirror.telemetry.metrics.committed(started.elapsed()),
-            Err(error) => tracing::warn!(digest = %self.digest, %error, "served, but not stored"),
+        if let Err(error) = partial.commit().await {
+            tracing::warn!(digest = %self.digest, %error, "served, but not stored");
         }
     }
 }

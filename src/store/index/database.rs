@@ -67,8 +67,12 @@ impl Database {
         Self { path, broken, open: RwLock::new(None) }
     }
 
-    /// Opens the file where it is not open, making it where it is missing.
+    /// Opens the file where it is not open, making it where it is missing. One that is open is left to its readers: asking
+    /// for it exclusively would wait for the longest scan, and all other readers behind that.
     pub(super) fn open(&self) -> Result<(), Fault> {
+        if self.open.read().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if open.is_none() {
             *open = Some(guarded(|| self.open_file())?);
@@ -204,6 +208,28 @@ mod tests {
         let mut found = BTreeMap::new();
         second.scan(Table::Links, b"a", &|_| true, &mut found).unwrap();
         assert_eq!(found.keys().map(|key| &**key).collect::<Vec<_>>(), [b"ab"]);
+    }
+
+    #[test]
+    fn a_long_scan_holds_up_neither_writer_nor_readers() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = std::sync::Arc::new(database(folder.path()));
+        database.open().unwrap();
+        let put = |bytes: &[u8]| (key(Table::Links, bytes), Some(Bytes::from_static(b"v")));
+        database.commit(&Batch::from([put(b"a")])).unwrap();
+        let during = |_: &[u8]| {
+            let (other, (done, ended)) = (database.clone(), std::sync::mpsc::channel());
+            std::thread::spawn(move || {
+                other.open().unwrap();
+                other.commit(&Batch::from([put(b"b")])).unwrap();
+                done.send(other.get(&key(Table::Links, b"b"))).unwrap();
+            });
+            let read = ended.recv_timeout(std::time::Duration::from_secs(60)).expect("it does not wait for the scan");
+            read == Ok(Some(Bytes::from_static(b"v")))
+        };
+        let mut found = BTreeMap::new();
+        database.scan(Table::Links, b"", &during, &mut found).unwrap();
+        assert_eq!(found.len(), 1);
     }
 
     #[test]

@@ -28,6 +28,8 @@ async fn bytes_can_be_read_as_they_come_and_are_content_once_committed() {
     assert_eq!(store.read(&digest).await.unwrap(), Some(bytes));
     assert_eq!(partial.write_at(0, b"x").unwrap_err().kind, Kind::Incomplete);
     assert_eq!(partial.commit().await.unwrap_err().kind, Kind::Incomplete);
+    assert_eq!(store.begin(&registry(), &digest, Some(1000)).await.unwrap_err().kind, Kind::NoRoom, "it is still open");
+    drop(blob);
     store.begin(&registry(), &digest, Some(1000)).await.unwrap();
 }
 
