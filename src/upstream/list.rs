@@ -6,6 +6,7 @@ use http::{Method, StatusCode};
 use url::Url;
 
 use super::fetch::Ask;
+use super::registry::Use;
 use super::{Error, Registry, link};
 use crate::oci::{Digest, RepositoryName};
 
@@ -55,7 +56,7 @@ impl Registry {
             append(&mut ask.url, "last", page.last.as_deref());
             self.list_at(url, ask)
         };
-        Ok(self.over_urls(&[], attempt).await?.0)
+        Ok(self.over_urls(Use::Question, &[], attempt).await?.0)
     }
 
     /// One page of what refers to a digest. A registry without that API answers 404.
@@ -76,7 +77,7 @@ impl Registry {
             }
             self.list_at(url, ask)
         };
-        Ok(self.over_urls(&[], attempt).await?.0)
+        Ok(self.over_urls(Use::Question, &[], attempt).await?.0)
     }
 
     async fn list_at(&self, url: usize, ask: Ask) -> Result<ListReply, Error> {
