@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use super::fetch::Fetched;
 use super::registry::Use;
 use super::{Error, Registry, status};
-use crate::oci::{Algorithm, Digest, MAX_MANIFEST, Reference, RepositoryName};
+use crate::oci::{self, Algorithm, Digest, MAX_MANIFEST, Reference, RepositoryName};
 
 /// What an upstream says of a manifest. Nothing in it is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,5 +99,5 @@ fn digest(answer: &Fetched) -> Option<Digest> {
 }
 
 fn media_type(answer: &Fetched) -> Option<String> {
-    answer.header(CONTENT_TYPE).map(str::to_owned)
+    answer.header(CONTENT_TYPE).and_then(oci::media_type).map(str::to_owned)
 }
