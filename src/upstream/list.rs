@@ -8,10 +8,12 @@ use url::Url;
 use super::fetch::Ask;
 use super::registry::Use;
 use super::{Error, Registry, link};
-use crate::oci::{Digest, RepositoryName};
+use crate::oci::{self, Digest, RepositoryName};
 
 /// The largest page that is read, in bytes.
 const MAX_LIST: u64 = 1024 * 1024;
+/// The longest list of filters that is passed on, in bytes. There is one filter.
+const MAX_FILTERS: usize = 256;
 
 /// Which tags are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,8 +88,9 @@ impl Registry {
             return Err(answer.failure(self.label()));
         }
         let next = link::next(&answer.headers, &ask.url);
-        let media_type = answer.header(CONTENT_TYPE).map(str::to_owned);
-        let filters_applied = answer.header("oci-filters-applied").map(str::to_owned);
+        let media_type = answer.header(CONTENT_TYPE).and_then(oci::media_type).map(str::to_owned);
+        let filters_applied =
+            answer.header("oci-filters-applied").filter(|filters| filters.len() <= MAX_FILTERS).map(str::to_owned);
         let body = answer.body.collect(MAX_LIST).await.map_err(|error| Error::from_egress(self.label(), &error))?;
         Ok(ListReply { body, media_type, filters_applied, next })
     }
