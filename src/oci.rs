@@ -15,6 +15,6 @@ pub use challenge::{Challenge, Challenges};
 pub use conditional::{EntityTag, if_none_match};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use error_code::{ErrorCode, error_body};
-pub use manifest::{ACCEPT_MANIFESTS, Descriptor, MAX_MANIFEST, Manifest, ManifestError, ManifestKind};
+pub use manifest::{ACCEPT_MANIFESTS, Descriptor, MAX_MANIFEST, Manifest, ManifestError, ManifestKind, media_type};
 pub use name::{NameError, Reference, RegistryName, RepositoryName, Tag};
 pub use range::{MAX_PARTS, RangeHeader, Selection, Span};

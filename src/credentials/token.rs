@@ -9,6 +9,8 @@ use tokio::time::Instant;
 
 /// The largest answer of a token server that is read, in bytes.
 pub(super) const MAX_ANSWER: u64 = 1024 * 1024;
+/// The longest token that is kept, in bytes. Thousands are, and no registry takes longer headers.
+const MAX_TOKEN: usize = 32 * 1024;
 /// What a token lives where the server does not say, and the least that is believed (distribution-spec token protocol:
 /// `expires_in` defaults to 60 s and is never less). A server whose clock or mind is wrong must not cause a token per request.
 const SHORTEST: Duration = Duration::from_secs(60);
@@ -39,7 +41,11 @@ impl Token {
     pub(super) fn parse(body: &[u8], now: Instant, wall: Timestamp) -> Result<Self, &'static str> {
         let answer: Answer = serde_json::from_slice(body).map_err(|_| "its answer is not a JSON object with a token")?;
         let text = answer.token.filter(|t| !t.is_empty()).or(answer.access_token.filter(|t| !t.is_empty()));
-        let header = bearer(&text.ok_or("its answer has no token")?).ok_or("its token cannot be sent in a header")?;
+        let text = text.ok_or("its answer has no token")?;
+        if text.len() > MAX_TOKEN {
+            return Err("its token is longer than 32 KiB");
+        }
+        let header = bearer(&text).ok_or("its token cannot be sent in a header")?;
         let issued = answer.issued_at.and_then(|text| text.parse::<Timestamp>().ok());
         let age = issued.and_then(|issued| Duration::try_from(wall.duration_since(issued)).ok()).unwrap_or_default();
         Ok(Self { header, obtained: now, lifetime: lifetime(seconds(answer.expires_in.as_ref()), age) })
@@ -108,6 +114,7 @@ mod tests {
         for body in ["", "[]", "{}", r#"{"token":""}"#, r#"{"token":7}"#, r#"{"token":"a\r\nX: y"}"#] {
             assert!(parse(body).is_err(), "{body}");
         }
+        assert!(parse(&format!(r#"{{"token":"{}"}}"#, "a".repeat(MAX_TOKEN + 1))).is_err());
     }
 
     #[test]

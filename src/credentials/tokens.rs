@@ -22,6 +22,9 @@ const MAX_TOKENS: u64 = 4096;
 /// The longest wait for a token server's whole answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// The parameters of a token request that are never taken from a challenge's realm.
+const OURS: [&str; 3] = ["service", "scope", "account"];
+
 /// Fetches and keeps the tokens of one configured registry, with its one identity.
 pub struct Tokens {
     client: Client,
@@ -184,19 +187,19 @@ impl Tokens {
 }
 
 impl Want {
+    /// The realm's own query is kept, but for what is ours to say: the upstream wrote it, and might ask for more than this
+    /// want by it.
     fn url(&self, credentials: Option<&Credentials>) -> Url {
         let mut url = self.realm.clone();
         url.set_fragment(None);
-        {
-            let mut query = url.query_pairs_mut();
-            if let Some(service) = &self.service {
-                query.append_pair("service", service);
-            }
-            query.append_pair("scope", self.scope.as_str());
-            if let Some(credentials) = credentials {
-                query.append_pair("account", &credentials.username);
-            }
-        }
+        url.set_query(None);
+        let kept = self.realm.query_pairs().filter(|(name, _)| !OURS.contains(&&**name));
+        let mut query = url.query_pairs_mut();
+        query.extend_pairs(kept);
+        query.extend_pairs(self.service.iter().map(|service| ("service", service)));
+        query.append_pair("scope", self.scope.as_str());
+        query.extend_pairs(credentials.map(|credentials| ("account", &credentials.username)));
+        drop(query);
         url
     }
 }

@@ -1,6 +1,10 @@
 //! Manifests and indexes: enough of them to know what they are and what they name (image-spec; fact sheet section 4).
 
+use std::fmt;
+
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::Digest;
 
@@ -66,15 +70,43 @@ pub enum ManifestError {
     TooLarge,
 }
 
+/// The members that are looked at, each as it stands in the body: a tree of it all would take a hundred times its bytes.
 #[derive(Deserialize)]
-struct Raw {
-    #[serde(default, rename = "mediaType")]
-    media_type: Option<serde_json::Value>,
-    manifests: Option<Vec<serde_json::Value>>,
-    config: Option<serde_json::Value>,
-    layers: Option<Vec<serde_json::Value>>,
-    blobs: Option<Vec<serde_json::Value>>,
-    subject: Option<serde_json::Value>,
+struct Raw<'a> {
+    #[serde(borrow, rename = "mediaType")]
+    media_type: Option<&'a RawValue>,
+    manifests: Option<Descriptors>,
+    #[serde(borrow)]
+    config: Option<&'a RawValue>,
+    layers: Option<Descriptors>,
+    blobs: Option<Descriptors>,
+    #[serde(borrow)]
+    subject: Option<&'a RawValue>,
+}
+
+/// The usable descriptors of a list.
+#[derive(Default)]
+struct Descriptors(Vec<Descriptor>);
+
+impl<'de> Deserialize<'de> for Descriptors {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Self::default())
+    }
+}
+
+impl<'de> Visitor<'de> for Descriptors {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of descriptors")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Self, A::Error> {
+        while let Some(item) = items.next_element::<&RawValue>()? {
+            self.0.extend(read(item));
+        }
+        Ok(self)
+    }
 }
 
 impl Manifest {
@@ -87,14 +119,17 @@ impl Manifest {
         if body.len() as u64 > MAX_MANIFEST {
             return Err(ManifestError::TooLarge);
         }
-        let raw: Raw = serde_json::from_slice(body).map_err(|_| ManifestError::Json)?;
+        // serde would take a list for an object as well.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(ManifestError::Json);
+        }
+        let raw: Raw<'_> = serde_json::from_slice(body).map_err(|_| ManifestError::Json)?;
         let is_index = raw.manifests.is_some();
         let is_image = raw.layers.is_some() || raw.config.is_some();
         if is_index && is_image {
             return Err(ManifestError::Ambiguous);
         }
-        let header = content_type.map(|value| value.split(';').next().unwrap_or_default().trim().to_owned());
-        let own = raw.media_type.as_ref().and_then(|value| value.as_str()).map(str::to_owned);
+        let own = raw.media_type.and_then(read::<String>);
         let kind = if is_index {
             ManifestKind::Index
         } else if is_image || raw.blobs.is_some() {
@@ -102,32 +137,40 @@ impl Manifest {
         } else {
             ManifestKind::Opaque
         };
-        let children = raw.manifests.into_iter().flatten().chain(raw.config).chain(raw.layers.into_iter().flatten());
+        let list = |list: Option<Descriptors>| list.unwrap_or_default().0;
+        let children = list(raw.manifests).into_iter().chain(raw.config.and_then(read)).chain(list(raw.layers));
         Ok(Self {
-            media_type: media_type(own, header, kind),
+            media_type: served_as(own.as_deref(), content_type, kind),
             kind,
-            children: children.chain(raw.blobs.into_iter().flatten()).filter_map(descriptor).collect(),
-            subject: raw.subject.and_then(descriptor),
+            children: children.chain(list(raw.blobs)).collect(),
+            subject: raw.subject.and_then(read),
         })
     }
 }
 
-fn descriptor(value: serde_json::Value) -> Option<Descriptor> {
-    serde_json::from_value(value).ok()
+fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// The media type in a `Content-Type` that somebody else wrote, without its parameters. `None` where it is not fit to be
+/// sent on.
+pub fn media_type(content_type: &str) -> Option<&str> {
+    let text = content_type.split(';').next().unwrap_or_default().trim();
+    let good = text.contains('/') && text.len() < 256 && text.bytes().all(|b| (0x21..0x7f).contains(&b));
+    good.then_some(text)
 }
 
 /// The body's own word first: clients refuse an answer whose header says otherwise (distribution-spec "Pulling manifests").
-fn media_type(own: Option<String>, header: Option<String>, kind: ManifestKind) -> String {
-    let usable = |text: &String| text.contains('/') && text.len() < 256 && text.bytes().all(|b| (0x21..0x7f).contains(&b));
-    let generic = |text: &String| matches!(text.as_str(), "application/json" | "text/plain" | "application/octet-stream");
-    own.filter(usable).or_else(|| header.filter(usable).filter(|text| !generic(text))).unwrap_or_else(|| {
-        match kind {
-            ManifestKind::Index => OCI_INDEX,
-            ManifestKind::Image => OCI_MANIFEST,
-            ManifestKind::Opaque => "application/json",
-        }
-        .to_owned()
-    })
+fn served_as(own: Option<&str>, header: Option<&str>, kind: ManifestKind) -> String {
+    let generic = |text: &&str| matches!(*text, "application/json" | "text/plain" | "application/octet-stream");
+    let header = || header.and_then(media_type).filter(|text| !generic(text));
+    let found = own.filter(|own| media_type(own) == Some(own)).or_else(header);
+    let fallback = match kind {
+        ManifestKind::Index => OCI_INDEX,
+        ManifestKind::Image => OCI_MANIFEST,
+        ManifestKind::Opaque => "application/json",
+    };
+    found.unwrap_or(fallback).to_owned()
 }
 
 #[cfg(test)]
@@ -169,6 +212,8 @@ mod tests {
             (r#"{"manifests":[]}"#, Some("application/json"), OCI_INDEX),
             (r#"{"layers":[],"mediaType":"evil\r\nheader: x/y"}"#, Some("a/b"), "a/b"),
             (r#"{"layers":[],"mediaType":7}"#, Some("a/b"), "a/b"),
+            (r#"{"layers":[],"mediaType":"a/b; c=d"}"#, None, OCI_MANIFEST),
+            (r#"{"layers":[],"mediaType":"\u0061/b","config":null}"#, Some("c/d"), "a/b"),
             (
                 r#"{"fsLayers":[]}"#,
                 Some("application/vnd.docker.distribution.manifest.v1+prettyjws"),
@@ -185,6 +230,8 @@ mod tests {
         assert_eq!(parse(r#"{"manifests":[],"config":{}}"#, None), Err(ManifestError::Ambiguous));
         assert_eq!(parse(r#"{"layers":[],"layers":[]}"#, None), Err(ManifestError::Json));
         assert_eq!(parse("[]", None), Err(ManifestError::Json));
+        assert_eq!(parse("[null,[],null,null,null,null]", None), Err(ManifestError::Json));
+        assert_eq!(parse(r#"{"layers":{}}"#, None), Err(ManifestError::Json));
         assert_eq!(parse("not json", None), Err(ManifestError::Json));
         assert_eq!(Manifest::parse(&vec![b' '; MAX_MANIFEST as usize + 1], None), Err(ManifestError::TooLarge));
     }

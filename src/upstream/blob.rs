@@ -5,7 +5,7 @@ use http::{HeaderValue, Method, StatusCode};
 
 use super::content_range::ContentRange;
 use super::fetch::Fetched;
-use super::registry::Permit;
+use super::registry::{Permit, Use};
 use super::{Error, Kind, Registry, status};
 use crate::egress::Body;
 use crate::oci::{Digest, RepositoryName};
@@ -17,7 +17,8 @@ pub struct BlobHead {
     pub length: Option<u64>,
 }
 
-/// A blob on its way, from an offset to its end. Not verified. Holds one of the upstream's connections until dropped.
+/// A blob on its way, from an offset to its end. Not verified. Holds one of the upstream's connections until it is over, well
+/// or badly, or dropped.
 #[derive(Debug)]
 pub struct BlobReply {
     /// The length of the whole blob, where that is said.
@@ -27,10 +28,10 @@ pub struct BlobReply {
     /// Which of the registry's URLs sends it.
     pub url: usize,
     registry: String,
-    body: Body,
+    /// Gone when it is over: whoever keeps the reply while asking for the rest must not wait for its own connection.
+    transfer: Option<(Body, Permit)>,
     /// Bytes before `from` that an upstream sends which ignores ranges.
     skip: u64,
-    _permit: Permit,
 }
 
 impl BlobReply {
@@ -41,7 +42,12 @@ impl BlobReply {
     /// `TimedOut` where nothing came for 30 s, `Unreachable` where the connection broke. No more comes after.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
-            let next = self.body.chunk().await.map_err(|error| Error::from_egress(&self.registry, &error))?;
+            let Some((body, _)) = &mut self.transfer else { return Err(self.failed("its transfer is over already")) };
+            let next = body.chunk().await;
+            if !matches!(next, Ok(Some(_))) {
+                self.transfer = None;
+            }
+            let next = next.map_err(|error| Error::from_egress(&self.registry, &error))?;
             let Some(mut bytes) = next else { return self.end() };
             let skipped = self.skip.min(bytes.len() as u64);
             self.skip -= skipped;
@@ -56,8 +62,11 @@ impl BlobReply {
         if self.skip == 0 {
             return Ok(None);
         }
-        let what = format!("the blob ended {} bytes before the offset {} asked for", self.skip, self.from);
-        Err(Error::new(Kind::Failed, &self.registry, what))
+        Err(self.failed(format!("the blob ended {} bytes before the offset {} asked for", self.skip, self.from)))
+    }
+
+    fn failed(&self, what: impl Into<String>) -> Error {
+        Error::new(Kind::Failed, &self.registry, what)
     }
 }
 
@@ -67,7 +76,7 @@ impl Registry {
     /// # Errors
     /// See [`Error`]; 20 s at most. Dropping the future gives the request up.
     pub async fn head_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<BlobHead, Error> {
-        let (head, _) = self.over_urls(&[], |url| self.head_blob_at(url, repository, digest)).await?;
+        let (head, _) = self.over_urls(Use::Question, &[], |url| self.head_blob_at(url, repository, digest)).await?;
         Ok(head)
     }
 
@@ -83,9 +92,9 @@ impl Registry {
         from: u64,
         skip: &[usize],
     ) -> Result<BlobReply, Error> {
-        let (start, permit) = self.over_urls(skip, |url| self.get_blob_at(url, repository, digest, from)).await?;
-        let (Start { length, skip, body }, url) = start;
-        Ok(BlobReply { length, from, url, registry: self.label().to_owned(), body, skip, _permit: permit })
+        let attempt = |url| self.get_blob_at(url, repository, digest, from);
+        let ((Start { length, skip, body }, url), permit) = self.over_urls(Use::Transfer, skip, attempt).await?;
+        Ok(BlobReply { length, from, url, registry: self.label().to_owned(), transfer: Some((body, permit)), skip })
     }
 
     async fn head_blob_at(&self, url: usize, repository: &RepositoryName, digest: &Digest) -> Result<BlobHead, Error> {

@@ -71,7 +71,7 @@ impl Line<'_> {
                 authorization = Some(met.map_err(refused)?);
                 continue;
             }
-            if let Some(sent) = authorization.as_ref().filter(|_| !unauthorized) {
+            if let Some(sent) = authorization.as_ref().filter(|_| status::takes_credentials(response.status)) {
                 source.authenticator.accepted(sent, &ask.scope);
             }
             if is_redirect(response.status) {
@@ -106,7 +106,7 @@ impl Line<'_> {
 
     fn refused(&self, from: &str, refusal: &Refusal) -> Error {
         let (kind, what) = match refusal {
-            Refusal::NoTarget => (Kind::Failed, format!("{from} redirects without saying where to")),
+            Refusal::NoTarget => (Kind::Failed, format!("{from} redirects without saying where to, or not legibly")),
             Refusal::TooMany => (Kind::Failed, format!("{from} redirects once too often")),
             Refusal::Downgrade(to) => {
                 (Kind::Forbidden, format!("{from} redirects from https to plain http at {to}, which is not followed"))

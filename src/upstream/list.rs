@@ -6,11 +6,14 @@ use http::{Method, StatusCode};
 use url::Url;
 
 use super::fetch::Ask;
+use super::registry::Use;
 use super::{Error, Registry, link};
-use crate::oci::{Digest, RepositoryName};
+use crate::oci::{self, Digest, RepositoryName};
 
 /// The largest page that is read, in bytes.
 const MAX_LIST: u64 = 1024 * 1024;
+/// The longest list of filters that is passed on, in bytes. There is one filter.
+const MAX_FILTERS: usize = 256;
 
 /// Which tags are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,7 +58,7 @@ impl Registry {
             append(&mut ask.url, "last", page.last.as_deref());
             self.list_at(url, ask)
         };
-        Ok(self.over_urls(&[], attempt).await?.0)
+        Ok(self.over_urls(Use::Question, &[], attempt).await?.0)
     }
 
     /// One page of what refers to a digest. A registry without that API answers 404.
@@ -76,7 +79,7 @@ impl Registry {
             }
             self.list_at(url, ask)
         };
-        Ok(self.over_urls(&[], attempt).await?.0)
+        Ok(self.over_urls(Use::Question, &[], attempt).await?.0)
     }
 
     async fn list_at(&self, url: usize, ask: Ask) -> Result<ListReply, Error> {
@@ -85,8 +88,9 @@ impl Registry {
             return Err(answer.failure(self.label()));
         }
         let next = link::next(&answer.headers, &ask.url);
-        let media_type = answer.header(CONTENT_TYPE).map(str::to_owned);
-        let filters_applied = answer.header("oci-filters-applied").map(str::to_owned);
+        let media_type = answer.header(CONTENT_TYPE).and_then(oci::media_type).map(str::to_owned);
+        let filters_applied =
+            answer.header("oci-filters-applied").filter(|filters| filters.len() <= MAX_FILTERS).map(str::to_owned);
         let body = answer.body.collect(MAX_LIST).await.map_err(|error| Error::from_egress(self.label(), &error))?;
         Ok(ListReply { body, media_type, filters_applied, next })
     }

@@ -5,8 +5,9 @@ use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 
 use super::fetch::Fetched;
+use super::registry::Use;
 use super::{Error, Registry, status};
-use crate::oci::{Algorithm, Digest, MAX_MANIFEST, Reference, RepositoryName};
+use crate::oci::{self, Algorithm, Digest, MAX_MANIFEST, Reference, RepositoryName};
 
 /// What an upstream says of a manifest. Nothing in it is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ impl Registry {
     /// # Errors
     /// See [`Error`]; 20 s at most. Dropping the future gives the request up.
     pub async fn head_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<ManifestHead, Error> {
-        let (head, _) = self.over_urls(&[], |url| self.head_manifest_at(url, repository, reference)).await?;
+        let (head, _) = self.over_urls(Use::Question, &[], |url| self.head_manifest_at(url, repository, reference)).await?;
         Ok(head)
     }
 
@@ -48,7 +49,7 @@ impl Registry {
     /// # Errors
     /// See [`Error`]; 20 s at most. Dropping the future gives the request up.
     pub async fn get_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<ManifestReply, Error> {
-        let (reply, _) = self.over_urls(&[], |url| self.get_manifest_at(url, repository, reference)).await?;
+        let (reply, _) = self.over_urls(Use::Question, &[], |url| self.get_manifest_at(url, repository, reference)).await?;
         Ok(reply)
     }
 
@@ -98,5 +99,5 @@ fn digest(answer: &Fetched) -> Option<Digest> {
 }
 
 fn media_type(answer: &Fetched) -> Option<String> {
-    answer.header(CONTENT_TYPE).map(str::to_owned)
+    answer.header(CONTENT_TYPE).and_then(oci::media_type).map(str::to_owned)
 }

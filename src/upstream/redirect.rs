@@ -5,6 +5,10 @@ use url::Url;
 
 /// The most redirects that one request follows.
 const MAX_HOPS: u8 = 5;
+/// The longest `Location` that is read: some times what a signed URL has. It ends up in messages, its host at least.
+const MAX_LOCATION: usize = 16 * 1024;
+/// The longest name that there is (RFC 1035 section 2.3.4).
+const MAX_HOST: usize = 255;
 
 /// The way one request has taken so far.
 #[derive(Debug)]
@@ -18,7 +22,7 @@ pub(super) struct Trail {
 /// Why a redirect is not followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// There is no `Location`, or one that cannot be read.
+    /// There is no `Location`, or one that cannot be read or is too long.
     NoTarget,
     /// There were too many.
     TooMany,
@@ -42,7 +46,11 @@ impl Trail {
         if self.hops > MAX_HOPS {
             return Err(Refusal::TooMany);
         }
-        let mut next = location.and_then(|location| url.join(location).ok()).ok_or(Refusal::NoTarget)?;
+        let location = location.filter(|location| location.len() <= MAX_LOCATION).ok_or(Refusal::NoTarget)?;
+        let mut next = url.join(location).map_err(|_| Refusal::NoTarget)?;
+        if next.host_str().is_some_and(|host| host.len() > MAX_HOST) {
+            return Err(Refusal::NoTarget);
+        }
         next.set_fragment(None);
         if url.scheme() == "https" && next.scheme() != "https" {
             return Err(Refusal::Downgrade(next.host_str().unwrap_or_default().to_owned()));
@@ -98,6 +106,15 @@ mod tests {
         assert_eq!(hop(&mut trail, "https://r.test/", "https://[x/"), Err(Refusal::NoTarget));
         assert!(hop(&mut trail, "http://r.test/", "https://r.test/").is_ok());
         assert_eq!(hop(&mut trail, "https://r.test/", "/again"), Err(Refusal::TooMany));
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_message_is_no_target() {
+        let mut trail = Trail::new();
+        for location in [format!("https://{}.test/", "a".repeat(300)), format!("/{}", "a".repeat(MAX_LOCATION))] {
+            assert_eq!(hop(&mut trail, "https://r.test/", &location), Err(Refusal::NoTarget));
+        }
+        assert!(hop(&mut trail, "https://r.test/", &format!("https://cdn.test/{}", "a".repeat(8000))).is_ok());
     }
 
     proptest::proptest! {

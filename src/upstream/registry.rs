@@ -26,7 +26,8 @@ pub(super) struct Shared {
     way: Arc<Way>,
     client: Client,
     via: Via,
-    permits: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+    transfers: Arc<Semaphore>,
     tokens: Arc<Tokens>,
 }
 
@@ -36,14 +37,29 @@ pub struct Registry {
     sources: Vec<Source>,
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// A head, a manifest or a list: over within the deadline for all URLs.
+    Question,
+    /// A blob, which takes as long as its bytes do. One in eight connections is not for these, so that downloads that are
+    /// slow or stand still keep nobody from asking.
+    Transfer,
+}
+
 /// The right to one connection.
-pub(super) type Permit = OwnedSemaphorePermit;
+#[derive(Debug)]
+pub(super) struct Permit {
+    _connection: OwnedSemaphorePermit,
+    _transfer: Option<OwnedSemaphorePermit>,
+}
 
 impl Shared {
     pub(super) fn new(config: Arc<config::Registry>, way: Arc<Way>, client: Client, via: Via) -> Arc<Self> {
         let tokens = Arc::new(Tokens::new(client.clone(), way.clone(), config.credentials.clone()));
-        let permits = Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
-        Arc::new(Self { config, way, client, via, permits, tokens })
+        let most = config.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        let (connections, transfers) = (Semaphore::new(most), Semaphore::new(transfers(most)));
+        Arc::new(Self { config, way, client, via, connections: connections.into(), transfers: transfers.into(), tokens })
     }
 
     /// The registry at `host`, which stands for the `*` of a wildcard. `None` where that makes no URL.
@@ -74,17 +90,25 @@ impl Registry {
     }
 
     /// Tries the URLs in order with `attempt`, which is given a URL's index, until one succeeds or one's answer holds for
-    /// all. `skip` are URLs not to be asked. Everything together takes 20 s at most; the permit is for the connection that
-    /// an answer may still hold.
-    pub(super) async fn over_urls<T, F>(&self, skip: &[usize], attempt: impl Fn(usize) -> F) -> Result<(T, Permit), Error>
+    /// all. `skip` are URLs not to be asked. Everything together takes 20 s at most, of which each URL has its share; the
+    /// permit is for the connection that an answer may still hold.
+    pub(super) async fn over_urls<T, F>(
+        &self,
+        purpose: Use,
+        skip: &[usize],
+        attempt: impl Fn(usize) -> F,
+    ) -> Result<(T, Permit), Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let deadline = Instant::now() + BUDGET;
-        let permit = self.permit(deadline).await?;
+        let permit = timeout_at(deadline, self.permit(purpose)).await.map_err(|_| self.busy(purpose))?;
+        let urls: Vec<usize> = (0..self.sources.len()).filter(|index| !skip.contains(index)).collect();
         let mut failure: Option<Error> = None;
-        for index in (0..self.sources.len()).filter(|index| !skip.contains(index)) {
-            let result = timeout_at(deadline, attempt(index)).await;
+        for (asked, index) in urls.iter().copied().enumerate() {
+            let now = Instant::now();
+            let until = now + retry::share(deadline - now, urls.len() - asked);
+            let result = timeout_at(until, attempt(index)).await;
             let error = match result.unwrap_or_else(|_| Err(self.late(index))) {
                 Ok(reply) => return Ok((reply, permit)),
                 Err(error) if retry::next(error.kind) == Next::Stop => return Err(error),
@@ -95,12 +119,14 @@ impl Registry {
                 Some(before) => retry::merge(before, error),
                 None => error,
             });
-            if Instant::now() >= deadline {
-                break;
-            }
         }
-        Err(failure
-            .unwrap_or_else(|| self.error(Kind::Failed, "all its urls rest because they gave wrong content for this digest")))
+        // What a URL that rests would say, nobody knows: the others' "not there" does not stand for it.
+        let whole = urls.len() == self.sources.len();
+        Err(failure.filter(|failure| whole || failure.kind != Kind::NotFound).unwrap_or_else(|| self.resting()))
+    }
+
+    fn resting(&self) -> Error {
+        self.error(Kind::Failed, "a url that may have it rests because it gave wrong content for this digest")
     }
 
     /// Asks the URL at `index` once for `rest` in `repository`.
@@ -119,22 +145,41 @@ impl Registry {
         Error::new(kind, self.label(), what)
     }
 
-    async fn permit(&self, deadline: Instant) -> Result<Permit, Error> {
-        let busy = || {
-            let most = self.config().max_connections;
-            self.error(
-                Kind::Overloaded,
-                format!("all {most} connections to it were in use for 20 s; max_connections can be raised"),
-            )
+    async fn permit(&self, purpose: Use) -> Permit {
+        // The transfer's first: who waits for that must not keep a connection from others.
+        let transfer = match purpose {
+            Use::Transfer => Some(acquire(&self.shared.transfers).await),
+            Use::Question => None,
         };
-        let permit = timeout_at(deadline, self.shared.permits.clone().acquire_owned()).await;
-        permit.map_err(|_| busy())?.map_err(|_| busy())
+        Permit { _connection: acquire(&self.shared.connections).await, _transfer: transfer }
+    }
+
+    fn busy(&self, purpose: Use) -> Error {
+        let most = self.config().max_connections;
+        let what = match purpose {
+            Use::Question => format!("all {most} connections to it were in use for 20 s; max_connections can be raised"),
+            Use::Transfer => {
+                let most = transfers(most);
+                format!("all {most} connections to it that blobs may use were in use for 20 s; max_connections can be raised")
+            }
+        };
+        self.error(Kind::Overloaded, what)
     }
 
     fn late(&self, index: usize) -> Error {
         let host = self.sources[index].base.host();
-        self.error(Kind::TimedOut, format!("{host} had not answered when the 20 s for all urls were over"))
+        self.error(Kind::TimedOut, format!("{host} had not answered when its share of the 20 s for all urls was over"))
     }
+}
+
+/// How many of `connections` blobs may use.
+fn transfers(connections: usize) -> usize {
+    let spared = if connections > 1 { connections.div_ceil(8) } else { 0 };
+    connections - spared
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    semaphore.clone().acquire_owned().await.expect("nobody closes it")
 }
 
 impl fmt::Debug for Registry {

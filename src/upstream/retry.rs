@@ -1,5 +1,7 @@
 //! What a failure of one URL means for the request. Pure.
 
+use std::time::Duration;
+
 use super::{Error, Kind};
 
 /// What to do after a URL failed.
@@ -19,6 +21,12 @@ pub(super) fn next(kind: Kind) -> Next {
             Next::Try
         }
     }
+}
+
+/// How long the next of `urls` may take when `left` is left for them all. What it leaves over is for those after it; one that
+/// hangs in the middle of its answer must not keep them from being asked.
+pub(super) fn share(left: Duration, urls: usize) -> Duration {
+    left / u32::try_from(urls.max(1)).unwrap_or(u32::MAX)
 }
 
 /// The one failure that stands for two URLs'. "Not there" holds only where nobody failed to answer: a replica that lags
@@ -65,6 +73,16 @@ mod tests {
     fn only_what_is_authoritative_stops() {
         let stops: Vec<Kind> = ALL.into_iter().filter(|kind| next(*kind) == Next::Stop).collect();
         assert_eq!(stops, [Kind::Denied, Kind::Unauthorized, Kind::Overloaded]);
+    }
+
+    #[test]
+    fn what_one_url_leaves_over_is_for_the_others() {
+        let seconds = Duration::from_secs;
+        assert_eq!(share(seconds(20), 1), seconds(20));
+        assert_eq!(share(seconds(20), 2), seconds(10));
+        assert_eq!(share(seconds(19), 1), seconds(19));
+        assert_eq!(share(Duration::ZERO, 3), Duration::ZERO);
+        assert_eq!(share(seconds(1), 0), seconds(1));
     }
 
     #[test]

@@ -26,6 +26,11 @@ pub(super) fn remedy(kind: Kind) -> &'static str {
     }
 }
 
+/// Whether who answers so has looked at the credentials and taken them. Who is overloaded or broken may not have looked.
+pub(super) fn takes_credentials(status: StatusCode) -> bool {
+    !status.is_server_error() && !matches!(status.as_u16(), 401 | 429)
+}
+
 /// Whether a registry that answers a manifest's HEAD so may still answer a GET.
 pub(super) fn refuses_head(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 405 | 501)

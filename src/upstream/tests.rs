@@ -312,3 +312,17 @@ fn asking_can_be_spawned() {
     send(&bench.registry.get_blob(&repository, &digest, 0, &[]));
     send(&bench.registry.list_tags(&repository, &Page::default()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_overloaded_registry_proves_no_password() {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let bench = Bench::with(&["https://r.test"], with_password, move |request| match authorization(request) {
+        Some(_) if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 => Reply::status(503),
+        _ => Reply::status(401).header("www-authenticate", "Basic"),
+    });
+    assert_eq!(bench.kind().await, Kind::Failed);
+    assert_eq!(bench.kind().await, Kind::Unauthorized);
+    let before = bench.other.seen().len();
+    assert_eq!(bench.kind().await, Kind::Unauthorized);
+    assert_eq!(bench.other.seen().len(), before, "a password that never worked is not shown again at once");
+}

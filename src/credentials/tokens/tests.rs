@@ -51,6 +51,16 @@ async fn an_anonymous_token_is_asked_for_just_what_is_needed() {
 }
 
 #[tokio::test]
+async fn the_query_of_a_realm_asks_for_nothing_that_is_ours_to_say() {
+    let server = server(300);
+    let headers = challenge(
+        r#"Bearer realm="https://auth.test/token?scope=repository:secret:pull&x=a%20b&%73ervice=t&account=v#f",service="s""#,
+    );
+    authenticator(&server, None).after(&headers, None, &Scope::pull("a")).await.unwrap();
+    assert_eq!(server.lines(), ["GET https://auth.test/token?x=a+b&service=s&scope=repository%3Aa%3Apull"]);
+}
+
+#[tokio::test]
 async fn credentials_go_to_the_token_server_as_basic() {
     let server = server(300);
     let authenticator = authenticator(&server, Some("p:w"));

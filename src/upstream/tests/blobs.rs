@@ -84,3 +84,40 @@ async fn a_blob_is_proved_by_one_byte_where_head_is_refused() {
     let denied = Bench::new(&["https://r.test"], |_| Reply::status(403));
     assert_eq!(denied.registry.head_blob(&repository(), &digest()).await.unwrap_err().kind, Kind::Denied);
 }
+
+fn with_connections(most: usize, script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Bench {
+    Bench::with(&["https://r.test"], |configured| configured.max_connections = most, script)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_the_rest_of_a_transfer_that_is_over_does_not_wait_for_its_own_connection() {
+    for last in [(|| Step::Break) as fn() -> Step, || Step::Hang, || Step::Bytes("y".into())] {
+        let bench = with_connections(1, move |_| Reply::status(200).step(Step::Bytes("x".into())).step(last()));
+        let mut over = bench.blob(0).await.unwrap();
+        while let Ok(Some(_)) = over.chunk().await {}
+        let started = Instant::now();
+        assert!(bench.blob(1).await.is_ok());
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        assert!(over.chunk().await.is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn downloads_that_stand_still_keep_nobody_from_asking() {
+    let bench = with_connections(8, |request| match request.url.path().contains("/blobs/") {
+        true => Reply::status(200).step(Step::Hang),
+        false => Reply::ok("{}"),
+    });
+    let mut stuck = Vec::new();
+    for _ in 0..7 {
+        stuck.push(bench.blob(0).await.unwrap());
+    }
+    let error = bench.blob(0).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Overloaded);
+    assert!(error.to_string().contains("all 7 connections"), "{error}");
+    let started = Instant::now();
+    assert!(bench.get().await.is_ok());
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    stuck.pop();
+    assert!(bench.blob(0).await.is_ok());
+}

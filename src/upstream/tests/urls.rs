@@ -101,6 +101,8 @@ async fn the_next_url_is_tried_after_every_kind_of_failure() {
     }
     let broken = two(|| Reply::status(200).step(Step::Bytes("{".into())).step(Step::Break), || Reply::ok("{}"));
     assert_eq!(broken.get().await.unwrap().url, 1);
+    let stuck = two(|| Reply::status(200).step(Step::Bytes("{".into())).step(Step::Hang), || Reply::ok("{}"));
+    assert_eq!(stuck.get().await.unwrap().url, 1);
 }
 
 #[tokio::test]
@@ -149,6 +151,14 @@ async fn who_finds_no_free_connection_within_the_budget_is_told() {
     assert_eq!((started.elapsed().as_secs(), bench.other.seen().len()), (20, 1));
     drop(held);
     assert!(bench.head().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_url_that_rests_does_not_say_that_it_is_not_there() {
+    let bench = two(|| Reply::ok("a"), || Reply::status(404));
+    let error = bench.registry.get_blob(&repository(), &digest(), 0, &[0]).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Failed);
+    assert!(error.to_string().contains("wrong content"), "{error}");
 }
 
 #[tokio::test]
