@@ -20,6 +20,11 @@ DELETE /api/v1/images/IMAGE          drop a tag (REGISTRY/REPOSITORY:TAG) or a w
 DELETE /api/v1/blobs/DIGEST          drop content, whichever repository it belongs to
 ";
 
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+/// The Prometheus text format.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// Answers the admin listener's requests.
 pub struct Admin {
     mirror: Arc<Mirror>,
@@ -46,14 +51,13 @@ impl Admin {
 
     fn read(&self, path: &str) -> Result<Answer, Fault> {
         match path {
-            "/" => Ok(text(Reply::Ok, INDEX.to_owned())),
-            "/livez" => Ok(text(Reply::Ok, "ok\n".to_owned())),
+            "/" => Ok(answer(Reply::Ok, TEXT, INDEX.to_owned())),
+            "/livez" => Ok(answer(Reply::Ok, TEXT, "ok\n".to_owned())),
             "/readyz" => {
                 let reply = if self.telemetry.health.is_ready() { Reply::Ok } else { Reply::Unready };
-                Ok(text(reply, self.telemetry.health.report()))
+                Ok(answer(reply, TEXT, self.telemetry.health.report()))
             }
-            "/metrics" => Ok(text(Reply::Ok, self.telemetry.metrics.render(&self.telemetry.health))
-                .header(CONTENT_TYPE, "text/plain; version=0.0.4")),
+            "/metrics" => Ok(answer(Reply::Ok, METRICS, self.telemetry.metrics.render(&self.telemetry.health))),
             _ => Err(nothing_here()),
         }
     }
@@ -67,8 +71,7 @@ impl Admin {
         let purged = self.mirror.purge(&purge).await;
         let purged = purged.map_err(|error| Fault::new(FaultKind::Internal, ErrorCode::Unknown, error.to_string()))?;
         tracing::info!(?purge, ?purged, "purged");
-        let body = serde_json::json!(purged).to_string() + "\n";
-        Ok(text(Reply::Ok, body).header(CONTENT_TYPE, "application/json"))
+        Ok(answer(Reply::Ok, JSON, serde_json::json!(purged).to_string() + "\n"))
     }
 }
 
@@ -76,10 +79,8 @@ fn nothing_here() -> Fault {
     Fault::new(FaultKind::NotFound, ErrorCode::Unknown, "there is nothing at this path; GET / lists what is")
 }
 
-fn text(reply: Reply, text: String) -> Answer {
-    let body = Bytes::from(text);
-    let length = body.len() as u64;
-    Answer::new(reply).header(CONTENT_TYPE, "text/plain; charset=utf-8").body(Body::Bytes(body), Some(length))
+fn answer(reply: Reply, media_type: &str, body: String) -> Answer {
+    Answer::new(reply).header(CONTENT_TYPE, media_type).body(Body::Bytes(Bytes::from(body)), None)
 }
 
 #[async_trait]

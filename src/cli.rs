@@ -15,11 +15,18 @@ use crate::config::Config;
 
 /// An edge pull-through caching proxy for container registries.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, after_help = "Point podman, containerd or Docker at it as the README says.")]
+#[command(version, arg_required_else_help = true, after_help = EXAMPLE)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
 }
+
+const EXAMPLE: &str = "Examples:
+  roadstead serve                             a mirror of the public registries on 127.0.0.1:5000
+  roadstead check --config roadstead.toml     before a change of the configuration is put to work
+  curl -sI http://127.0.0.1:5000/v2/library/busybox/manifests/latest
+
+The README says how podman, containerd, Docker and BuildKit are pointed at it.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {

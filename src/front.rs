@@ -29,7 +29,7 @@ pub use body::{Body, Chunk, ChunkStream, Cut};
 pub use error::Error;
 pub use fault::{Fault, FaultKind};
 pub use head::Request;
-pub use listener::{Listener, ListenerService, Timeouts};
+pub use listener::{Listener, Timeouts};
 
 use crate::telemetry::Outcome;
 

@@ -7,7 +7,7 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora_core::services::Service;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +31,8 @@ pub fn serve(
     telemetry.health.not_ready("listeners", "starting");
     raise_descriptor_limit();
     let ended = CancellationToken::new();
-    let (outcome, result) = watch::channel(Ok(()));
+    // What stands if the service ends without a word, which only a panic does.
+    let (outcome, result) = watch::channel(Err(Error::Task("the proxy panicked; its log says where".to_owned())));
     let start = Start { config, names, telemetry, started: Box::new(started) };
     let mut server = Server::new_with_opt_and_conf(None, server_conf(threads));
     server.bootstrap();
@@ -85,14 +86,22 @@ struct Proxy {
 #[async_trait]
 impl Service for Proxy {
     async fn start_service(&mut self, _fds: Option<ListenFds>, _shutdown: ShutdownWatch, _listeners: usize) {
-        if let Some(start) = self.start.take() {
-            let outcome = tokio::select! {
-                outcome = run(start) => outcome,
-                () = second_signal() => Ok(()),
-            };
-            drop(self.outcome.send_replace(outcome));
-        }
-        self.ended.cancel();
+        // Dropped when this panics too: pingora waits for it, and for nothing else.
+        let _ended = self.ended.clone().drop_guard();
+        let Some(start) = self.start.take() else { return };
+        let mut signals = Signals::watch();
+        let (stop, shutdown) = watch::channel(false);
+        let signalled = async {
+            signals.next().await;
+            stop.send_replace(true);
+            signals.next().await;
+            tracing::warn!("second signal: ending at once");
+        };
+        let outcome = tokio::select! {
+            outcome = run(start, shutdown) => outcome,
+            () = signalled => Ok(()),
+        };
+        drop(self.outcome.send_replace(outcome));
     }
 
     fn name(&self) -> &'static str {
@@ -100,37 +109,46 @@ impl Service for Proxy {
     }
 }
 
-async fn run(start: Start) -> Result<(), Error> {
+async fn run(start: Start, shutdown: ShutdownWatch) -> Result<(), Error> {
     let app = App::build(start.config, start.names, start.telemetry).await?;
     (start.started)(&app.addresses());
-    let (stop, shutdown) = watch::channel(false);
-    tokio::spawn(async move {
-        first_signal().await;
-        stop.send_replace(true);
-    });
     notify::ready();
     app.run(shutdown).await;
     Ok(())
 }
 
-async fn first_signal() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signals) => drop(signals.recv().await),
+/// SIGTERM and SIGINT, watched from before anything is opened: one that comes while the proxy still starts counts as well.
+struct Signals {
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
+}
+
+impl Signals {
+    fn watch() -> Self {
+        let watch = |kind, name| match signal(kind) {
+            Ok(signals) => Some(signals),
             Err(error) => {
-                tracing::warn!(%error, "SIGTERM cannot be watched; it will end the process at once");
-                std::future::pending::<()>().await;
+                tracing::warn!(%error, "{name} cannot be watched; it will end the process at once");
+                None
             }
+        };
+        Self { terminate: watch(SignalKind::terminate(), "SIGTERM"), interrupt: watch(SignalKind::interrupt(), "SIGINT") }
+    }
+
+    /// Completes with the next of either.
+    async fn next(&mut self) {
+        tokio::select! {
+            () = received(self.terminate.as_mut()) => {}
+            () = received(self.interrupt.as_mut()) => {}
         }
-    };
-    tokio::select! {
-        () = terminated => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }
 
-async fn second_signal() {
-    first_signal().await;
-    first_signal().await;
-    tracing::warn!("second signal: ending at once");
+async fn received(signals: Option<&mut Signal>) {
+    if let Some(signals) = signals
+        && signals.recv().await.is_some()
+    {
+        return;
+    }
+    std::future::pending().await
 }

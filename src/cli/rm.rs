@@ -26,15 +26,20 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
+    // All are read before the first is dropped.
+    let purges: Vec<Purge> = arguments.targets.iter().map(|target| read(target)).collect::<Result<_, _>>()?;
     let config = arguments.config.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| complain(&format_args!("no runtime: {error}")))?;
-    for target in &arguments.targets {
-        let purge: Purge = target.parse().map_err(|error: PurgeError| complain(&format_args!("{target}: {error}")))?;
-        let purged = runtime.block_on(drop_it(&config, target, &purge))?;
+    for (target, purge) in arguments.targets.iter().zip(&purges) {
+        let purged = runtime.block_on(drop_it(&config, target, purge))?;
         report(target, &purged, arguments.json);
     }
     Ok(())
+}
+
+fn read(target: &str) -> Result<Purge, Faulty> {
+    target.parse().map_err(|error: PurgeError| complain(&format_args!("{target}: {error}")))
 }
 
 /// Asks the running proxy; where nothing listens, opens the folder, whose lock makes sure that really nothing runs.
@@ -62,6 +67,12 @@ fn report(target: &str, purged: &Purged, json: bool) {
     } else if *purged == Purged::default() {
         println!("{target}: nothing of it was cached");
     } else {
-        println!("{target}: dropped {} tags, {} blobs, {} bytes", purged.tags, purged.blobs, purged.bytes);
+        let (tags, blobs) = (counted(purged.tags, "tag"), counted(purged.blobs, "blob"));
+        println!("{target}: dropped {tags}, {blobs}, {}", counted(purged.bytes, "byte"));
     }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }

@@ -10,7 +10,10 @@ use crate::telemetry::{AccessLog, Telemetry};
 
 pub(super) const EXAMPLE: &str = "Examples:
   roadstead serve
-  roadstead serve --config /etc/roadstead/roadstead.toml";
+  roadstead serve --config /etc/roadstead/roadstead.toml
+
+The access log goes to standard output, diagnostics to standard error (RUST_LOG=debug for more). SIGTERM or Ctrl-C drains:
+answers under way get 25 s; a second one ends it at once.";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -21,12 +24,14 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     let config = arguments.config.load()?;
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let summary = summary(&config);
+    let source = arguments.config.path().map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
+    tracing::info!(configuration = source, "starting");
+    let (names, summary) = (names(&config), summary(&config));
     let started = move |addresses: &Addresses| {
-        for address in &addresses.data {
-            tracing::info!(%address, "listening");
+        for ((endpoint, scheme), address) in names.iter().zip(&addresses.data) {
+            tracing::info!(endpoint = &**endpoint, "listening for clients on {scheme}://{address}");
         }
-        tracing::info!(address = %addresses.admin, "admin listening: /metrics, /readyz");
+        tracing::info!("listening for the operator on http://{}: metrics, health, purge", addresses.admin);
         tracing::info!("{summary}");
     };
     let telemetry = Telemetry::new(AccessLog::stdout());
@@ -34,7 +39,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
         .map_err(|error| complain(&format_args!("roadstead cannot start: {error}")))
 }
 
+/// The listeners' names, and how clients speak to them.
+fn names(config: &Config) -> Vec<(Arc<str>, &'static str)> {
+    let scheme = |tls: bool| if tls { "https" } else { "http" };
+    config.listeners.iter().map(|listener| (listener.name.clone(), scheme(listener.tls.is_some()))).collect()
+}
+
 fn summary(config: &Config) -> String {
     let registries: Vec<String> = config.registries.iter().map(|registry| registry.label()).collect();
-    format!("mirroring {} with the cache in {}", registries.join(", "), config.cache.directory.display())
+    format!("mirroring {}, with the cache in {}", registries.join(", "), config.cache.directory.display())
 }

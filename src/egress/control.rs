@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
-use super::{Error, Kind};
+use super::{Error, Kind, tls};
 
 /// A purge of a large repository takes a while.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -30,6 +30,7 @@ pub async fn ask_admin(address: SocketAddr, method: Method, path: &str) -> Resul
         let kind = if error.is_timeout() { Kind::TimedOut } else { Kind::Broken };
         Error::new(kind, format!("the proxy's admin address {address} cannot be asked: {error}"))
     };
+    tls::install_provider();
     let client = reqwest::Client::builder().no_proxy().timeout(DEADLINE).tls_certs_only([]).build().map_err(failed)?;
     let url = format!("http://{}{path}", reachable(address));
     match client.request(method, url).send().await {

@@ -12,6 +12,12 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// How long an unused connection is kept.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 
+/// What reqwest takes its cryptography from, without which it makes no client.
+pub(super) fn install_provider() {
+    // One provider for the process; where another room was first, it installed the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// Trust and identity beyond the system's own.
 #[derive(Debug)]
 pub(super) struct Tls {
@@ -30,8 +36,7 @@ impl Tls {
     /// A client that resolves with `resolver`, follows no redirect, uses no proxy and decodes no body. Reads the system's
     /// certificates, so it blocks for some milliseconds.
     pub(super) fn client(&self, resolver: Arc<dyn reqwest::dns::Resolve>) -> Result<reqwest::Client, Error> {
-        // One provider for the process; where another room was first, it installed the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        install_provider();
         let made = self.builder(resolver.clone()).tls_certs_merge(self.authorities.iter().cloned()).build();
         let made = match made {
             // A system without certificates must not keep plain upstreams away.

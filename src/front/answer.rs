@@ -94,13 +94,12 @@ impl Answer {
     }
 
     /// Sets the body. `length` is that of the body as GET would send it, in bytes; a HEAD handler may give the length with
-    /// an empty body. Where the length is unknown, the body's own end tells the client where it ends. A body that turns out
-    /// shorter or longer than `length` is cut short.
+    /// an empty body, or none where nobody knows it. Where the length is unknown, the body's own end tells the client where
+    /// it ends. A body that turns out shorter or longer than `length` is cut short.
     pub fn body(mut self, body: Body, length: Option<u64>) -> Self {
         self.length = length.or(match &body {
-            Body::Empty => Some(0),
             Body::Bytes(bytes) => Some(bytes.len() as u64),
-            Body::Stream(_) => None,
+            Body::Empty | Body::Stream(_) => None,
         });
         self.body = body;
         self

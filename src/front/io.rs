@@ -93,9 +93,10 @@ impl Wire {
         }
     }
 
-    /// Lets the coming close be a reset, where an orderly one would make a broken body look whole.
-    pub(super) fn reset_on_close(&self) {
-        if let Err(error) = sockopt::set_socket_linger(&self.tcp, Some(Duration::ZERO)) {
+    /// Whether a close is a reset, for as long as an orderly one would make a broken body look whole. Holds for the kernel's
+    /// close as well, should the process end.
+    pub(super) fn reset_on_close(&self, on: bool) {
+        if let Err(error) = sockopt::set_socket_linger(&self.tcp, on.then_some(Duration::ZERO)) {
             tracing::warn!(%error, "a broken answer may look whole: the connection cannot be reset");
         }
     }

@@ -5,11 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::tls::Acceptor;
-use pingora_core::server::{ListenFds, ShutdownWatch};
-use pingora_core::services::Service;
+use pingora_core::server::ShutdownWatch;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -200,36 +198,5 @@ async fn drain(connections: &TaskTracker, cut: &CancellationToken, limit: Durati
         tracing::warn!(connections = connections.len(), "answers are still under way at the end of the drain; they are cut");
         cut.cancel();
         connections.wait().await;
-    }
-}
-
-/// A listener with its handler, to be run by pingora's server.
-pub struct ListenerService {
-    name: String,
-    address: String,
-    parts: Option<(Listener, Arc<dyn Handler>)>,
-}
-
-impl ListenerService {
-    /// Joins the two.
-    pub fn new(listener: Listener, handler: Arc<dyn Handler>) -> Self {
-        Self { name: listener.endpoint.to_string(), address: listener.address.to_string(), parts: Some((listener, handler)) }
-    }
-}
-
-#[async_trait]
-impl Service for ListenerService {
-    async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, _: usize) {
-        if let Some((listener, handler)) = self.parts.take() {
-            listener.serve(handler, shutdown).await;
-        }
-    }
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn listen_addresses(&self) -> Option<Vec<String>> {
-        Some(vec![self.address.clone()])
     }
 }

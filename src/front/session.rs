@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use http::Method;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, USER_AGENT};
+use http::header::USER_AGENT;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
@@ -171,15 +171,14 @@ impl Connection {
     }
 
     /// Breaks the answer off so that the client cannot take it for whole: HTTP/2 by a reset of the stream, HTTP/1.1 by a
-    /// close before the announced length or the last chunk, and by a reset where the close itself would be the end.
+    /// close before the announced length or the last chunk, HTTP/1.0 by the reset that the writer has arranged for.
     async fn cut(&self, mut session: ServerSession, cut: Cut, outcome: &mut Outcome) {
         outcome.reason = Some(cut.0);
         if session.is_http2() {
-            return session.shutdown().await;
-        }
-        let head = session.response_written().map(|head| &head.headers);
-        if head.is_some_and(|head| !head.contains_key(CONTENT_LENGTH) && !head.contains_key(TRANSFER_ENCODING)) {
-            self.wire.reset_on_close();
+            session.shutdown().await;
+        } else {
+            // Lingering begins with an orderly end.
+            self.unread.store(false, Ordering::Relaxed);
         }
     }
 }

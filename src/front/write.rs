@@ -63,6 +63,11 @@ impl<'a> Writer<'a> {
             return self.head(header, true).await;
         }
         self.left = length;
+        // Of HTTP/1.0, where only the end of the connection is the end of the body.
+        let until_close = length.is_none() && self.session.req_header().version < Version::HTTP_11;
+        if until_close {
+            self.wire.reset_on_close(true);
+        }
         if matches!(body, Body::Stream(_)) && length.is_some() && self.is_plain_http1() {
             self.go_direct();
         }
@@ -72,7 +77,11 @@ impl<'a> Writer<'a> {
             Body::Bytes(bytes) => self.chunk(Chunk::Bytes(bytes)).await?,
             Body::Stream(chunks) => self.stream(chunks).await?,
         }
-        self.complete()
+        self.complete()?;
+        if until_close {
+            self.wire.reset_on_close(false);
+        }
+        Ok(())
     }
 
     fn header(
@@ -216,7 +225,7 @@ impl<'a> Writer<'a> {
         self.left = self.left.map(|left| left - bytes);
     }
 
-    fn complete(self) -> Result<(), Cut> {
+    fn complete(&self) -> Result<(), Cut> {
         if self.direct {
             self.wire.cork(false);
         }

@@ -21,6 +21,9 @@ async fn health_is_on_the_admin_address_and_for_local_checks_on_the_data_address
     assert_eq!((get("/livez").await.status, get("/readyz").await.status), (200, 200));
     assert_eq!(get("/nothing").await.status, 404);
     assert_eq!(client::get(proxy.admin, "/v2/", &[]).await.status, 404, "the back door pulls nothing");
+    let metrics = get("/metrics").await;
+    let types: Vec<_> = metrics.headers.get_all("content-type").iter().collect();
+    assert_eq!(types, ["text/plain; version=0.0.4; charset=utf-8"], "a scraper goes by it");
     let local = proxy.get("/readyz", &[]).await;
     assert_eq!((local.status, local.body.len()), (200, 0));
     for path in ["/metrics", "/livez", "/api/v1/images/docker.io/library/app"] {

@@ -1,8 +1,6 @@
 //! Requests that no client of good will sends: a clear 4xx, no file touched, no upstream asked, and next to no memory.
 
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
+use super::support::process::Process;
 use super::support::proxy::{Proxy, Setup};
 use super::support::*;
 
@@ -95,56 +93,13 @@ async fn ranges_that_overflow_are_ignored_or_unsatisfiable() {
     }
 }
 
-/// The real program, so that its memory can be read.
-struct Process(Child);
-
-impl Process {
-    fn start(setup: &Setup, port: u16) -> Self {
-        let file = setup.folder().join("roadstead.toml");
-        std::fs::write(&file, setup.toml().replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_roadstead"));
-        command.args(["serve", "--config"]).arg(file).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().unwrap())
-    }
-
-    fn file(&self, name: &str) -> std::path::PathBuf {
-        format!("/proc/{}/{name}", self.0.id()).into()
-    }
-
-    fn kibibytes(&self, key: &str) -> i64 {
-        let status = std::fs::read_to_string(self.file("status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        line.trim_matches([':', ' ', '\t', 'k', 'B']).parse().unwrap()
-    }
-
-    /// The peak counts from now on.
-    fn forget_peak(&self) {
-        std::fs::write(self.file("clear_refs"), "5").unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
 #[tokio::test]
 async fn ten_thousand_of_them_cost_less_than_eight_mebibytes() {
     let hub = Registry::start().await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let setup = Setup::new().registry("docker.io", &hub, "default = true");
-    let process = Process::start(&setup, port);
-    let address = ([127, 0, 0, 1], port).into();
-    within(async {
-        while tokio::net::TcpStream::connect(address).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    let process = Process::start(&setup).await;
     let (requests, send) = (requests(), async |request: &str| {
-        let mut client = Client::connect(address).await;
+        let mut client = Client::connect(process.address).await;
         client.send(request).await;
         assert!((400..500).contains(&client.reply().await.status));
     });

@@ -7,6 +7,7 @@
 //! | `images` | deterministic images, indexes and blobs |
 //! | `client` | raw HTTP/1.1 and HTTP/2 clients that see how an answer ended |
 //! | `pki`, `names` | certificates and host names |
+//! | `proxy`, `process` | the proxy itself: in this process, and as the real program |
 //!
 //! ```ignore
 //! let hub = Registry::start().await;
@@ -25,6 +26,7 @@ pub mod images;
 pub mod names;
 pub mod pki;
 mod play;
+pub mod process;
 pub mod proxy;
 pub mod registry;
 pub mod server;

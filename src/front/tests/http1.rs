@@ -147,3 +147,10 @@ async fn http_1_0_closes_unless_asked_not_to() {
         assert_eq!(read_answer(&mut stream).await.1, b"hello");
     }
 }
+
+#[tokio::test]
+async fn head_of_a_length_that_nobody_knows_claims_none() {
+    let front = Front::start(|_| Answer::new(Reply::Ok).body(Body::Empty, None));
+    let answer = front.until_close("HEAD / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(field(&answer, "content-length"), None, "{answer}");
+}

@@ -178,6 +178,22 @@ async fn what_outlasts_the_drain_is_cut() {
 }
 
 #[tokio::test]
+async fn a_body_that_ends_with_the_connection_does_not_look_whole_when_the_drain_cuts_it() {
+    let (sender, receiver) = mpsc::channel(1);
+    let receiver = std::sync::Mutex::new(Some(receiver));
+    let body = move || Body::Stream(Box::new(Fed(receiver.lock().unwrap().take().unwrap())));
+    let setup = Setup::timeouts(|timeouts| timeouts.drain = Duration::from_millis(300));
+    let front = setup.start(at_once(move |_| Answer::new(Reply::Ok).body(body(), None)));
+    let mut stream = front.connect_and_send("GET / HTTP/1.0\r\n\r\n").await;
+    read_head(&mut stream).await;
+    sender.send(bytes(b"half")).await.unwrap();
+    stream.read_exact(&mut [0; 4]).await.unwrap();
+    front.shutdown.send(true).unwrap();
+    let end = within(stream.read(&mut [0])).await;
+    assert!(end.is_err(), "an orderly close, which a client of HTTP/1.0 takes for the end of the body");
+}
+
+#[tokio::test]
 async fn an_address_that_is_taken_is_named_with_a_remedy() {
     let front = Front::start(|_| hello());
     let config = config::Listener { name: "second".into(), address: front.address, tls: None, max_connections: 1 };
@@ -185,21 +201,4 @@ async fn an_address_that_is_taken_is_named_with_a_remedy() {
     for text in ["second", &front.address.to_string(), "choose another address"] {
         assert!(error.contains(text), "{error}");
     }
-}
-
-#[tokio::test]
-async fn the_service_serves_until_shutdown() {
-    use pingora_core::services::Service;
-    let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = config::Listener { name: "nodes".into(), address, tls: None, max_connections: 9 };
-    let listener = Listener::bind(&config, Telemetry::quiet()).unwrap();
-    let address = listener.address();
-    let mut service = ListenerService::new(listener, Arc::new(By(at_once(|_| hello()))));
-    let (shutdown, watch) = watch::channel(false);
-    let serving = tokio::spawn(async move { service.start_service(None, watch, 1).await });
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(get("/").as_bytes()).await.unwrap();
-    assert_eq!(read_answer(&mut stream).await.1, b"hello");
-    shutdown.send(true).unwrap();
-    within(serving).await.unwrap();
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -297,7 +297,7 @@ fn framing(headers: &HeaderMap) -> Framing {
 
 /// One HTTP/2 connection, without TLS (prior knowledge) or with it.
 pub struct H2 {
-    sender: SendRequest<Empty<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     origin: String,
 }
 
@@ -322,7 +322,16 @@ impl H2 {
     /// # Errors
     /// [`End::Reset`] where no head came.
     pub async fn open(&mut self, method: Method, path: &str, headers: Headers<'_>) -> Result<H2Stream, End> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.origin)).body(Empty::new()).unwrap();
+        self.open_with(method, path, headers, Bytes::new()).await
+    }
+
+    /// The same with a body.
+    ///
+    /// # Errors
+    /// [`End::Reset`] where no head came.
+    pub async fn open_with(&mut self, method: Method, path: &str, headers: Headers<'_>, body: Bytes) -> Result<H2Stream, End> {
+        let uri = format!("{}{path}", self.origin);
+        let mut request = Request::builder().method(method).uri(uri).body(Full::new(body)).unwrap();
         request.headers_mut().extend(headers.iter().map(|(name, value)| field(name, value)));
         let answer = within(self.sender.send_request(request)).await.map_err(|_| End::Reset)?;
         let (parts, body) = answer.into_parts();
@@ -331,9 +340,7 @@ impl H2 {
 
     /// GET, read to its end.
     pub async fn get(&mut self, path: &str, headers: Headers<'_>) -> Reply {
-        let mut stream = self.open(Method::GET, path, headers).await.expect("an answer's head");
-        let (body, end) = stream.rest().await;
-        Reply { status: stream.head.status, headers: stream.head.headers, body, end }
+        self.open(Method::GET, path, headers).await.expect("an answer's head").reply().await
     }
 }
 
@@ -349,6 +356,12 @@ impl H2Stream {
     pub async fn read(&mut self, count: usize) -> Bytes {
         while self.ahead.len() < count && self.fill().await.is_ok_and(|more| more) {}
         self.ahead.split_to(count.min(self.ahead.len())).freeze()
+    }
+
+    /// The whole answer, read to its end.
+    pub async fn reply(mut self) -> Reply {
+        let (body, end) = self.rest().await;
+        Reply { status: self.head.status, headers: self.head.headers, body, end }
     }
 
     /// The rest of the body, and how it ended.
