@@ -42,7 +42,7 @@ impl Admin {
             ("GET" | "HEAD", path) => self.read(path),
             ("DELETE", path) => self.purge(path).await,
             (method, _) => Err(Fault::new(
-                FaultKind::MethodNotAllowed,
+                FaultKind::MethodNotAllowed { allow: "GET, HEAD, DELETE" },
                 ErrorCode::Unsupported,
                 format!("{method} is not offered here; GET / lists what is"),
             )),

@@ -31,6 +31,11 @@ impl Telemetry {
         Arc::new(Self { metrics: Metrics::new(), health: Health::default(), access })
     }
 
+    /// Waits until the access log is written, 1 s at most. Blocks; for the end of the program.
+    pub fn finish(&self) {
+        self.access.flush();
+    }
+
     /// Telemetry that writes nothing down, for tests and offline verbs.
     pub fn quiet() -> Arc<Self> {
         Self::new(AccessLog::off())

@@ -35,8 +35,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
         tracing::info!("{summary}");
     };
     let telemetry = Telemetry::new(AccessLog::stdout());
-    app::serve(config, Arc::new(SystemNames), telemetry, threads, started)
-        .map_err(|error| complain(&format_args!("roadstead cannot start: {error}")))
+    let served = app::serve(config, Arc::new(SystemNames), telemetry.clone(), threads, started);
+    telemetry.finish();
+    served.map_err(|error| complain(&format_args!("roadstead cannot go on: {error}")))
 }
 
 /// The listeners' names, and how clients speak to them.

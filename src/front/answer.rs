@@ -77,7 +77,7 @@ impl Answer {
             .body(Body::Bytes(body), Some(length));
         answer = match &fault.kind {
             FaultKind::Unauthorized { challenge } => answer.header(WWW_AUTHENTICATE, challenge),
-            FaultKind::MethodNotAllowed => answer.header(ALLOW, "GET, HEAD"),
+            FaultKind::MethodNotAllowed { allow } => answer.header(ALLOW, allow),
             _ => answer,
         };
         if let Some(after) = fault.retry_after {
@@ -161,7 +161,7 @@ mod tests {
     fn some_faults_bring_headers_of_their_own() {
         let challenge = "Basic realm=\"roadstead\"".to_owned();
         assert_eq!(fault(FaultKind::Unauthorized { challenge }, "").headers()["www-authenticate"], "Basic realm=\"roadstead\"");
-        assert_eq!(fault(FaultKind::MethodNotAllowed, "").headers()["allow"], "GET, HEAD");
+        assert_eq!(fault(FaultKind::MethodNotAllowed { allow: "GET, HEAD" }, "").headers()["allow"], "GET, HEAD");
         let busy = Fault::new(FaultKind::Overloaded, ErrorCode::TooManyRequests, "").retry_after(Duration::from_millis(1500));
         assert_eq!(Answer::fault(busy).headers()["retry-after"], "2");
         assert_eq!(whole_seconds(Duration::ZERO), 1);

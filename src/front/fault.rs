@@ -33,8 +33,11 @@ pub enum FaultKind {
     Denied,
     /// There is no such thing.
     NotFound,
-    /// Not offered here: nothing but reading is.
-    MethodNotAllowed,
+    /// Not offered here.
+    MethodNotAllowed {
+        /// The methods that are: the value of `Allow`.
+        allow: &'static str,
+    },
     /// What is asked for or sent is too large.
     TooLarge,
     /// The request's path and query are too long.
@@ -59,7 +62,7 @@ impl FaultKind {
             Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
             Self::Denied => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -136,7 +136,7 @@ fn hello() -> Answer {
 }
 
 fn refusal() -> Answer {
-    Answer::fault(Fault::new(FaultKind::MethodNotAllowed, ErrorCode::Unsupported, "read only"))
+    Answer::fault(Fault::new(FaultKind::MethodNotAllowed { allow: "GET, HEAD" }, ErrorCode::Unsupported, "read only"))
 }
 
 /// A body made beforehand.

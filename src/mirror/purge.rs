@@ -1,4 +1,4 @@
-//! Dropping what is cached: one tag, one manifest of a repository, a whole repository, or content wherever it is linked.
+//! Dropping what is cached: one tag, a whole repository, or content by its digest, wherever it is linked.
 
 use std::str::FromStr;
 

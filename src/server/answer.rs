@@ -135,6 +135,6 @@ fn renamed(body: &Bytes, asker: &Asker) -> Result<Bytes, Fault> {
     if !list.get("tags").is_some_and(|tags| tags.is_array() || tags.is_null()) {
         return Err(nonsense());
     }
-    list.insert("name".to_owned(), asker.repository.as_str().into());
+    list.insert("name".to_owned(), format!("{}{}", asker.prefix, asker.repository).into());
     serde_json::to_vec(&list).map(Bytes::from).map_err(|_| nonsense())
 }

@@ -14,7 +14,7 @@ pub(super) fn bad_request(code: ErrorCode, message: impl std::fmt::Display) -> F
 
 pub(super) fn method_not_allowed(method: &http::Method) -> Fault {
     let message = format!("{method} is not offered: this is a read-only mirror, push to the registry itself");
-    Fault::new(FaultKind::MethodNotAllowed, ErrorCode::Unsupported, message)
+    Fault::new(FaultKind::MethodNotAllowed { allow: "GET, HEAD" }, ErrorCode::Unsupported, message)
 }
 
 pub(super) fn path(error: PathError) -> Fault {

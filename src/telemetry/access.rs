@@ -1,8 +1,9 @@
 //! The access log: one line per request, written by a thread of its own so that a slow output holds up no request.
 
 use std::io::{IsTerminal, Write};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -35,8 +36,19 @@ pub struct AccessLog(Output);
 enum Output {
     Off,
     Memory(Arc<Mutex<Vec<String>>>),
-    Thread(SyncSender<String>, LogFormat),
+    Thread(SyncSender<Item>, LogFormat),
 }
+
+/// What the thread is handed.
+#[derive(Debug)]
+enum Item {
+    Line(String),
+    /// Everything before this is written; say so.
+    Flush(SyncSender<()>),
+}
+
+/// How long the program's end may wait for an output that does not keep up.
+const LONGEST_FLUSH: Duration = Duration::from_secs(1);
 
 impl AccessLog {
     /// No log.
@@ -52,22 +64,23 @@ impl AccessLog {
 
     /// A log on standard output. An output that fails ends the log, not the program.
     pub fn stdout() -> Self {
-        let (sender, lines) = sync_channel::<String>(WAITING_LINES);
+        let (sender, items) = sync_channel(WAITING_LINES);
         let format = LogFormat::for_output(&std::io::stdout());
-        let write = move || {
-            let mut output = std::io::stdout().lock();
-            for line in lines {
-                if output.write_all(line.as_bytes()).is_err() || output.flush().is_err() {
-                    tracing::warn!("standard output is gone; the access log ends here");
-                    return;
-                }
-            }
-        };
-        match std::thread::Builder::new().name("access-log".to_owned()).spawn(write) {
+        match std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_out(&items)) {
             Ok(_) => Self(Output::Thread(sender, format)),
             Err(error) => {
                 tracing::warn!(%error, "no thread for the access log; going on without it");
                 Self::off()
+            }
+        }
+    }
+
+    /// Waits until every line so far is written, 1 s at most. Blocks; for the end of the program.
+    pub(super) fn flush(&self) {
+        if let Output::Thread(sender, _) = &self.0 {
+            let (done, written) = sync_channel(1);
+            if sender.try_send(Item::Flush(done)).is_err() || written.recv_timeout(LONGEST_FLUSH).is_err() {
+                tracing::warn!("the last lines of the access log may be missing: its output does not keep up");
             }
         }
     }
@@ -81,10 +94,25 @@ impl AccessLog {
                     LogFormat::Text => text(outcome),
                     LogFormat::Json => json(outcome) + "\n",
                 };
-                if sender.try_send(line).is_err() {
+                if sender.try_send(Item::Line(line)).is_err() {
                     metrics.log_line_dropped();
                 }
             }
+        }
+    }
+}
+
+fn write_out(items: &Receiver<Item>) {
+    let mut output = std::io::stdout().lock();
+    for item in items {
+        match item {
+            Item::Line(line) if output.write_all(line.as_bytes()).and_then(|()| output.flush()).is_ok() => {}
+            Item::Line(_) => {
+                tracing::warn!("standard output is gone; the access log ends here");
+                return;
+            }
+            // Who asked may have stopped waiting.
+            Item::Flush(done) => drop(done.send(())),
         }
     }
 }

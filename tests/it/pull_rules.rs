@@ -56,6 +56,10 @@ async fn content_has_its_exact_bytes_type_length_and_digest_cold_and_warm() {
             }
         }
     }
+    let as_blob = proxy.get(&format!("/v2/library/app/blobs/{digest}"), &[]).await;
+    assert_eq!((as_blob.status, &as_blob.body), (200, &manifest.bytes), "containerd asks so for a digest of unknown kind");
+    let as_manifest = proxy.head(&format!("/v2/library/app/manifests/{}", layer.digest), &[]).await;
+    assert_eq!(as_manifest.status, 404, "and expects this where it is a blob");
     let index = proxy.get("/v2/library/app/manifests/list", &[("accept", "application/vnd.nothing")]).await;
     assert_eq!((index.status, index.header("content-type")), (200, OCI_INDEX), "what is held is what is sent");
 }
@@ -148,6 +152,8 @@ async fn tags_come_page_by_page_with_links_that_lead_here() {
     }
     let all = proxy.get("/v2/app/tags/list", &[]).await;
     assert_eq!(all.json(), json!({ "name": "app", "tags": ["a", "b", "c", "d", "list", "v1"] }), "the client's own name");
+    let named = proxy.get("/v2/docker.io/library/app/tags/list", &[]).await;
+    assert_eq!(named.json()["name"], "docker.io/library/app");
     let (mut tags, mut next) = (Vec::new(), "/v2/docker.io/library/app/tags/list?n=4&ns=docker.io".to_owned());
     while !next.is_empty() {
         let page = proxy.get(&next, &[]).await;
