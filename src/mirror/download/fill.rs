@@ -81,7 +81,17 @@ impl Fill {
             let message = format!("{} sent wrong bytes for {} more than once; it rests", registry.label(), self.digest);
             Error::new(Kind::BadGateway, message).after(wait)
         })?;
-        Ok(registry.get_blob(&self.place.repository, &self.digest, from, &resting).await?)
+        let asked = registry.get_blob(&self.place.repository, &self.digest, from, &resting).await;
+        asked.map_err(|error| self.unless_resting(error.into(), &resting))
+    }
+
+    /// "Not there" holds only where every URL said so: one that rests was not asked.
+    fn unless_resting(&self, error: Error, resting: &[usize]) -> Error {
+        if error.kind != Kind::NotFound || resting.is_empty() {
+            return error;
+        }
+        let message = format!("{error}; a url that sent wrong bytes for it before rests and was not asked");
+        Error::new(Kind::BadGateway, message)
     }
 
     /// The length to promise: the upstream's, which must be the manifest's where both are known.
@@ -100,10 +110,8 @@ impl Fill {
     async fn transfer(&self, reply: BlobReply, length: Option<u64>, partial: &Arc<Partial>) -> Result<u64, Error> {
         let (chunks, queue) = mpsc::channel(QUEUE);
         let url = reply.url;
-        let (received, written) = tokio::join!(self.receive(reply, length, chunks), self.write(queue, partial));
-        // A failing disk ends receiving too, so its reason comes first.
-        let found = written?;
-        let total = received?;
+        // Whichever fails ends the other: a failing disk is told at once, however long the upstream takes for its next bytes.
+        let (total, found) = tokio::try_join!(self.receive(reply, length, chunks), self.write(queue, partial))?;
         if found == self.digest {
             return Ok(total);
         }
