@@ -29,14 +29,18 @@ pub(super) struct Fill {
 
 impl Fill {
     /// Runs the download to its end, whatever that is.
-    pub(super) async fn run(self) {
+    ///
+    /// # Errors
+    /// Why there is no blob; its readers are yet to be told.
+    pub(super) async fn run(self) -> Result<(), Error> {
         self.mirror.telemetry.metrics.fill_started();
-        if let Err(error) = self.fetch().await {
+        let fetched = self.fetch().await;
+        if let Err(error) = &fetched {
             tracing::warn!(registry = self.place.registry.label(), repository = %self.place.repository, digest = %self.digest,
                 %error, "download failed");
-            self.download.fail_unless_over(error);
         }
         self.mirror.telemetry.metrics.fill_ended();
+        fetched
     }
 
     async fn fetch(&self) -> Result<(), Error> {
