@@ -17,6 +17,8 @@ mod proof;
 mod purge;
 mod sizes;
 mod tag;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::sync::Arc;

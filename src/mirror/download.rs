@@ -139,6 +139,12 @@ impl Downloads {
         Ok((download, false))
     }
 
+    /// How many are under way.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Download>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -70,6 +70,12 @@ where
         });
         (flight, false)
     }
+
+    /// How many are under way.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
 }
 
 impl<V: Clone> Flight<V> {
