@@ -114,7 +114,7 @@ impl Fill {
     async fn transfer(&self, reply: BlobReply, length: Option<u64>, partial: &Arc<Partial>) -> Result<u64, Error> {
         let (chunks, queue) = mpsc::channel(QUEUE);
         let url = reply.url;
-        // Whichever fails ends the other: a failing disk is told at once, however long the upstream takes for its next bytes.
+        // A failing disk ends receiving at once: the upstream may have nothing to say for as long as it may idle.
         let (total, found) = tokio::try_join!(self.receive(reply, length, chunks), self.write(queue, partial))?;
         if found == self.digest {
             return Ok(total);
