@@ -17,6 +17,8 @@ mod proof;
 mod purge;
 mod sizes;
 mod tag;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -79,9 +81,9 @@ impl Mirror {
             upstreams,
             telemetry,
             downloads: Downloads::new(),
-            manifests: Flights::new(tracker.clone()),
-            refreshes: Flights::new(tracker.clone()),
-            lists: Flights::new(tracker.clone()),
+            manifests: Flights::new(tracker.clone(), stop.clone()),
+            refreshes: Flights::new(tracker.clone(), stop.clone()),
+            lists: Flights::new(tracker.clone(), stop.clone()),
             failing: tag::Failing::new(),
             absent: Absent::new(),
             sizes: Sizes::new(),

@@ -9,6 +9,9 @@ use crate::oci::Digest;
 use crate::policy::Permit;
 use crate::request::{Item, Served};
 
+/// So many downloads through other repositories are joined one after the other, when each fails.
+const MOST_FOREIGN_FAILURES: usize = 3;
+
 /// A blob's answer.
 pub struct BlobAnswer {
     /// Its digest.
@@ -38,6 +41,7 @@ impl Mirror {
         let download = self.downloads.find(&place.name, &digest);
         if let Some((length, content)) = self.stored(&digest).await {
             if !linked {
+                self.check_blob_absent(&place, &digest)?;
                 self.prove_blob(&place, &digest).await?;
             }
             let served = if linked { Served::Hit } else { Served::Revalidated };
@@ -45,9 +49,8 @@ impl Mirror {
         }
         self.check_blob_absent(&place, &digest)?;
         match download {
-            Some(download) => self.join(&place, &digest, linked, download).await,
-            None if head => self.head_blob(&place, digest).await,
-            None => self.download(&place, &digest, linked).await,
+            download if head => self.head_blob(&place, digest, linked, download).await,
+            download => self.download(&place, &digest, linked, download).await,
         }
     }
 
@@ -64,32 +67,60 @@ impl Mirror {
         }
     }
 
-    async fn head_blob(&self, place: &Place, digest: Digest) -> Result<BlobAnswer, Error> {
+    /// What a download was told is as good as asking again, where it was told so of this repository.
+    async fn head_blob(
+        &self,
+        place: &Place,
+        digest: Digest,
+        linked: bool,
+        download: Option<Arc<Download>>,
+    ) -> Result<BlobAnswer, Error> {
+        let vouched = download.filter(|download| linked || download.repository == place.repository);
+        if let Some(length) = vouched.and_then(|download| download.length()) {
+            return Ok(BlobAnswer { digest, length: Some(length), content: None, served: Served::Joined });
+        }
         let length = self.prove_blob(place, &digest).await?;
         Ok(BlobAnswer { digest, length, content: None, served: Served::Miss })
     }
 
-    async fn download(self: &Arc<Self>, place: &Place, digest: &Digest, linked: bool) -> Result<BlobAnswer, Error> {
-        let expected = self.sizes.get(place, digest);
-        let (download, joined) = self.downloads.join_or_start(self, place, digest, expected)?;
-        if joined {
-            return self.join(place, digest, linked, download).await;
+    /// Answers from the download that was found, else from one that is joined or started now.
+    async fn download(
+        self: &Arc<Self>,
+        place: &Place,
+        digest: &Digest,
+        linked: bool,
+        mut found: Option<Arc<Download>>,
+    ) -> Result<BlobAnswer, Error> {
+        for _ in 0..MOST_FOREIGN_FAILURES {
+            let (download, joined) = match found.take() {
+                Some(download) => (download, true),
+                None => self.downloads.join_or_start(self, place, digest, self.sizes.get(place, digest))?,
+            };
+            let foreign = download.repository != place.repository;
+            if joined {
+                self.join(place, digest, linked || !foreign).await?;
+            }
+            match self.answer(place, digest, download, if joined { Served::Joined } else { Served::Miss }).await {
+                // What an upstream says of another repository is no word on this one.
+                Err(error) if foreign && error.is_of_repository() => {}
+                Err(error) => return Err(self.note_blob_absent(place, digest, error)),
+                answer => return answer,
+            }
         }
-        self.answer(place, digest, download, Served::Miss).await
+        Err(Error::new(Kind::Overloaded, format!("downloads of {digest} through other repositories failed; ask again")))
     }
 
-    /// Joins a download. Who comes through another repository than the one it runs through must be proved first.
-    async fn join(&self, place: &Place, digest: &Digest, linked: bool, download: Arc<Download>) -> Result<BlobAnswer, Error> {
-        if !linked && download.repository != place.repository {
+    /// Who comes through another repository than the one a download runs through must be proved first.
+    async fn join(&self, place: &Place, digest: &Digest, proved: bool) -> Result<(), Error> {
+        if !proved {
             self.prove_blob(place, digest).await?;
         }
         self.telemetry.metrics.joined();
-        self.answer(place, digest, download, Served::Joined).await
+        Ok(())
     }
 
     async fn answer(&self, place: &Place, digest: &Digest, download: Arc<Download>, served: Served) -> Result<BlobAnswer, Error> {
-        let head = download.head().await.map_err(|error| self.note_blob_absent(place, digest, error))?;
-        let (length, content) = match head {
+        let (length, content) = match download.head().await? {
             Head::Coming(length) => (length, Content::filling(download)),
             Head::NoRoom => {
                 let through = self.pass_through(place, digest).await?;
@@ -100,8 +131,7 @@ impl Mirror {
     }
 
     async fn pass_through(&self, place: &Place, digest: &Digest) -> Result<Through, Error> {
-        let reply = place.registry.get_blob(&place.repository, digest, 0, &[]).await;
-        let reply = reply.map_err(|error| self.note_blob_absent(place, digest, error.into()))?;
+        let reply = place.registry.get_blob(&place.repository, digest, 0, &[]).await?;
         Ok(Through::new(reply, place.registry.label(), *digest))
     }
 

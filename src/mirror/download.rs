@@ -121,7 +121,7 @@ impl Downloads {
         }
         let download = Arc::new(Download::new(place.repository.clone()));
         open.insert(key.clone(), download.clone());
-        let registered = Registered { open: self.open.clone(), key, download: download.clone() };
+        let mut registered = Registered { open: self.open.clone(), key, download: download.clone(), reason: Error::stopped() };
         let fill = Fill {
             mirror: mirror.clone(),
             place: place.clone(),
@@ -131,10 +131,18 @@ impl Downloads {
             rests: self.rests.clone(),
         };
         mirror.spawn(async move {
-            fill.run().await;
+            if let Err(error) = fill.run().await {
+                registered.reason = error;
+            }
             drop(registered);
         });
         Ok((download, false))
+    }
+
+    /// How many are under way.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Download>>> {
@@ -142,17 +150,20 @@ impl Downloads {
     }
 }
 
-/// Takes the download out of the table however its task ends, and fails it if the task died or was stopped before it was over.
+/// Takes the download out of the table however its task ends, and fails it if that was not with a blob. The table comes first:
+/// who learns of the failure and asks anew starts anew.
 struct Registered {
     open: Table,
     key: Key,
     download: Arc<Download>,
+    /// Why it failed; that the task was stopped, unless something else is known.
+    reason: Error,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
-        self.download.fail_unless_over(Error::stopped());
+        self.download.fail_unless_over(self.reason.clone());
     }
 }
 

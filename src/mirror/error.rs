@@ -59,6 +59,11 @@ impl Error {
         Self::new(Kind::Overloaded, "the proxy is stopping; ask again")
     }
 
+    /// Whether it may be about the repository that was asked through, so that asking through another one may go better.
+    pub(super) fn is_of_repository(&self) -> bool {
+        matches!(self.kind, Kind::NotFound | Kind::Denied | Kind::Unauthorized | Kind::BadGateway)
+    }
+
     /// Whether an upstream that works said this of the thing itself, so that nothing held may be served in its place.
     pub fn is_authoritative(&self) -> bool {
         matches!(self.kind, Kind::NotFound | Kind::Denied)

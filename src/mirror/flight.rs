@@ -1,7 +1,8 @@
 //! One piece of work for all who want its result: whoever comes first starts it, everyone waits for the same answer.
 //!
 //! The work is a task on the tracker and belongs to no caller: a caller that is dropped while it waits takes nothing along.
-//! A task that dies without an answer (a panic) frees its key and leaves its waiters an error instead of stranding them.
+//! A task that dies without an answer (a panic), or that is stopped with the proxy, frees its key and leaves its waiters an error
+//! instead of stranding them.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::{Error, Kind};
@@ -20,6 +22,7 @@ type Answer<V> = Result<V, Error>;
 pub(super) struct Flights<K, V> {
     open: Arc<Mutex<HashMap<K, Flight<V>>>>,
     tracker: TaskTracker,
+    stop: CancellationToken,
 }
 
 /// A place among those who wait.
@@ -40,8 +43,9 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(super) fn new(tracker: TaskTracker) -> Self {
-        Self { open: Arc::default(), tracker }
+    /// Its tasks run on `tracker` and end when `stop` is cancelled.
+    pub(super) fn new(tracker: TaskTracker, stop: CancellationToken) -> Self {
+        Self { open: Arc::default(), tracker, stop }
     }
 
     /// Joins the work on `key`, or starts `work` where there is none. The flag says whether it was joined.
@@ -57,14 +61,20 @@ where
         let flight = Flight { answer, started: Instant::now() };
         open.insert(key.clone(), flight.clone());
         let landing = Landing { open: self.open.clone(), key: key.clone() };
-        let work = work();
+        let (work, stop) = (work(), self.stop.clone());
         self.tracker.spawn(async move {
-            let answer = work.await;
+            let answer = stop.run_until_cancelled(work).await.unwrap_or_else(|| Err(Error::stopped()));
             // The key goes first, so that nobody joins a flight whose answer others may already have acted on.
             drop(landing);
             sender.send_replace(Some(answer));
         });
         (flight, false)
+    }
+
+    /// How many are under way.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
@@ -97,7 +107,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_come_while_it_runs_get_one_answer() {
-        let flights: Flights<u8, u32> = Flights::new(TaskTracker::new());
+        let flights: Flights<u8, u32> = Flights::new(TaskTracker::new(), CancellationToken::new());
         let (release, held) = oneshot::channel::<()>();
         let (first, joined) = flights.join_or_start(&1, || async move {
             held.await.unwrap();
@@ -116,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_strands_nobody() {
-        let flights: Flights<u8, u32> = Flights::new(TaskTracker::new());
+        let flights: Flights<u8, u32> = Flights::new(TaskTracker::new(), CancellationToken::new());
         let (flight, _) = flights.join_or_start(&1, || async { panic!("meant") });
         assert_eq!(flight.wait().await.unwrap_err().kind, Kind::Internal);
         let (flight, joined) = flights.join_or_start(&1, || async { Ok(1) });

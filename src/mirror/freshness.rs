@@ -26,7 +26,11 @@ pub(super) fn judge(rule: Option<&Freshness>, checked: SystemTime, now: SystemTi
     let Some(rule) = rule else { return Verdict::Expired };
     let Some(fresh) = rule.fresh else { return Verdict::Fresh };
     let age = age(checked, now);
-    if age < fresh {
+    // A clock that was wrong must not keep a tag fresh for years.
+    let from_the_future = checked.duration_since(now).is_ok_and(|ahead| ahead > fresh);
+    if from_the_future {
+        Verdict::Usable
+    } else if age < fresh {
         Verdict::Fresh
     } else if age < fresh.saturating_add(rule.stale_if_error) {
         Verdict::Usable
@@ -70,8 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_makes_nothing_stale() {
+    fn a_clock_set_back_makes_nothing_old_and_keeps_nothing_fresh_for_long() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(5);
         assert_eq!(age(now + Duration::from_secs(9), now), Duration::ZERO);
+        let (rules, tag) = (rules(), "latest".parse().unwrap());
+        for (ahead, verdict) in [(9, Verdict::Fresh), (60, Verdict::Fresh), (61, Verdict::Usable), (1_000_000_000, Verdict::Usable)]
+        {
+            let checked = now + Duration::from_secs(ahead);
+            assert_eq!(judge(rule(&rules, &tag), checked, now), verdict, "{ahead} s ahead");
+        }
     }
 }

@@ -67,10 +67,12 @@ impl Mirror {
             return Err(Error::not_found(format_args!("this list of {place}")));
         }
         let (mirror, query, target) = (self.clone(), query.clone(), permit.target().clone());
+        // Clients have a say in further pages: that one is not there says nothing of the list.
+        let first = query.last.is_none() && query.page.is_none();
         let work = key.clone();
         let (flight, joined) = self.lists.join_or_start(&key, || async move {
             let fetched = mirror.fetch_list(&place, &item, &query, &work).await;
-            if fetched.as_ref().is_err_and(|error| error.kind == Kind::NotFound) {
+            if first && fetched.as_ref().is_err_and(|error| error.kind == Kind::NotFound) {
                 mirror.absent.insert(&target);
             }
             fetched

@@ -28,7 +28,7 @@ pub(super) type TagKey = (RegistryName, RepositoryName, Tag);
 #[derive(Clone, Debug)]
 pub(super) struct Refreshed {
     held: Arc<Held>,
-    /// Whether it is what was held before.
+    /// Whether it was held already, and the upstream only said that the tag means it.
     same: bool,
 }
 
@@ -111,7 +111,8 @@ impl Mirror {
         })
     }
 
-    /// HEAD first where something is held: Docker Hub counts only GETs. The body is fetched when the digest moved.
+    /// HEAD first where something is held: Docker Hub counts only GETs. The body is fetched when the digest moved to one that
+    /// is not held.
     async fn refresh_now(self: &Arc<Self>, place: &Place, tag: &Tag, held: Option<Held>) -> Result<Refreshed, Error> {
         let reference = Reference::Tag(tag.clone());
         let mut wanted = reference.clone();
@@ -120,7 +121,11 @@ impl Mirror {
             let head = head.map_err(|error| self.note_absent(place, &reference, error.into()))?;
             match head.digest {
                 Some(digest) if digest == held.digest => return Ok(Refreshed { held: Arc::new(held), same: true }),
-                Some(digest) => wanted = Reference::Digest(digest),
+                // It moved to what another tag brought, perhaps.
+                Some(digest) => match self.held_manifest(place, &digest).await {
+                    Some(held) => return Ok(Refreshed { held: Arc::new(held), same: true }),
+                    None => wanted = Reference::Digest(digest),
+                },
                 None => {}
             }
         }

@@ -28,14 +28,18 @@ pub(super) struct Fill {
 
 impl Fill {
     /// Runs the download to its end, whatever that is.
-    pub(super) async fn run(self) {
+    ///
+    /// # Errors
+    /// Why there is no blob; its readers are yet to be told.
+    pub(super) async fn run(self) -> Result<(), Error> {
         self.mirror.telemetry.metrics.fill_started();
-        if let Err(error) = self.fetch().await {
+        let fetched = self.fetch().await;
+        if let Err(error) = &fetched {
             tracing::warn!(registry = self.place.registry.label(), repository = %self.place.repository, digest = %self.digest,
                 %error, "download failed");
-            self.download.fail_unless_over(error);
         }
         self.mirror.telemetry.metrics.fill_ended();
+        fetched
     }
 
     async fn fetch(&self) -> Result<(), Error> {
@@ -81,7 +85,17 @@ impl Fill {
             let message = format!("{} sent wrong bytes for {} more than once; it rests", registry.label(), self.digest);
             Error::new(Kind::BadGateway, message).after(wait)
         })?;
-        Ok(registry.get_blob(&self.place.repository, &self.digest, from, &resting).await?)
+        let asked = registry.get_blob(&self.place.repository, &self.digest, from, &resting).await;
+        asked.map_err(|error| self.unless_resting(error.into(), &resting))
+    }
+
+    /// "Not there" holds only where every URL said so: one that rests was not asked.
+    fn unless_resting(&self, error: Error, resting: &[usize]) -> Error {
+        if error.kind != Kind::NotFound || resting.is_empty() {
+            return error;
+        }
+        let message = format!("{error}; a url that sent wrong bytes for it before rests and was not asked");
+        Error::new(Kind::BadGateway, message)
     }
 
     /// The length to promise: the upstream's, which must be the manifest's where both are known.

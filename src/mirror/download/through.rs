@@ -41,7 +41,11 @@ impl Through {
                 return self.release().map(Ok);
             }
             match self.reply.chunk().await {
-                Ok(Some(bytes)) => self.hold(bytes),
+                Ok(Some(bytes)) => {
+                    if let Err(error) = self.hold(bytes) {
+                        return Some(Err(error));
+                    }
+                }
                 Ok(None) => {
                     if let Err(error) = self.verify() {
                         return Some(Err(error));
@@ -52,13 +56,18 @@ impl Through {
         }
     }
 
-    fn hold(&mut self, bytes: Bytes) {
+    /// The tail is held back from the end that was announced: what goes beyond it is refused before anything more is released.
+    fn hold(&mut self, bytes: Bytes) -> Result<(), Error> {
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&bytes);
         }
         self.received += bytes.len() as u64;
         self.held_bytes += bytes.len() as u64;
         self.held.push_back(bytes);
+        if self.reply.length.is_some_and(|length| self.received > length) {
+            return Err(self.refuse("more bytes than it announced"));
+        }
+        Ok(())
     }
 
     fn may_release(&self) -> bool {
@@ -74,9 +83,14 @@ impl Through {
     fn verify(&mut self) -> Result<(), Error> {
         let found = self.hasher.take().map(Hasher::finish);
         if found != Some(self.digest) || self.reply.length.is_some_and(|length| length != self.received) {
-            self.held.clear();
-            return Err(Error::mismatch(&self.registry, &self.digest, "other bytes"));
+            return Err(self.refuse("other bytes"));
         }
         Ok(())
+    }
+
+    fn refuse(&mut self, found: &str) -> Error {
+        self.hasher = None;
+        self.held.clear();
+        Error::mismatch(&self.registry, &self.digest, found)
     }
 }

@@ -1,0 +1,146 @@
+//! Blobs: broken transfers, wrong bytes, and who may join whose download.
+
+use super::*;
+
+fn head_of(body: &Bytes) -> Reply {
+    Reply::status(200).header("content-length", &body.len().to_string())
+}
+
+fn rest_of(body: &Bytes, from: usize) -> Reply {
+    let range = format!("bytes {from}-{}/{}", body.len() - 1, body.len());
+    Reply::status(206).header("content-range", &range).step(Step::Bytes(body.slice(from..)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_that_stands_still_is_taken_up_where_it_stopped() {
+    let bench = Bench::new(|asked| match asked.range.as_deref() {
+        None => head_of(&layer()).step(Step::Bytes(layer().slice(..100_000))).step(Step::Hang),
+        Some("bytes=100000-") => rest_of(&layer(), 100_000),
+        Some(other) => panic!("asked for {other}"),
+    })
+    .await;
+    let (pulled, took) = timed(bench.pull("app", digest_of(&layer()))).await;
+    assert!(pulled.unwrap() == layer());
+    // The idle deadline, and the wait before the first resume.
+    assert_eq!((took, bench.asked()), (Duration::from_millis(30_100), 2));
+    bench.idle().await;
+    assert_eq!(bench.blob("app", digest_of(&layer())).await.unwrap().served, Served::Hit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_that_breaks_without_progress_is_given_up() {
+    let bench = Bench::new(|asked| match asked.range {
+        None => head_of(&layer()).step(Step::Bytes(layer().slice(..100_000))).step(Step::Break),
+        Some(_) => Reply::status(503),
+    })
+    .await;
+    let answer = bench.blob("app", digest_of(&layer())).await.unwrap();
+    let (got, end) = read(answer).await;
+    assert_eq!((got, end.unwrap_err().kind, bench.asked()), (100_000, Kind::BadGateway, 6));
+    assert!(bench.is_idle(), "who learns of a failure finds nothing of it left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_url_that_sent_wrong_bytes_twice_rests_and_the_next_serves() {
+    let wrong = |asked: &Asked| if asked.host == "a.test" { Reply::ok(vec![7; 200_000]) } else { Reply::ok(layer()) };
+    let bench = Bench::with(&["https://a.test", "https://b.test"], ROOM, wrong).await;
+    for _ in 0..2 {
+        // Told with the head, where it was known by then, else with the body.
+        let (got, end) = match bench.blob("app", digest_of(&layer())).await {
+            Ok(answer) => read(answer).await,
+            Err(error) => (0, Err(error)),
+        };
+        assert_eq!(end.unwrap_err().kind, Kind::BadGateway);
+        assert!(got <= 200_000 - 65_536, "{got} bytes of a wrong answer were shown");
+        bench.idle().await;
+    }
+    assert!(bench.pull("app", digest_of(&layer())).await.unwrap() == layer());
+    assert_eq!((bench.other.count("a.test"), bench.other.count("b.test")), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_url_that_rests_has_not_said_404() {
+    let script = |asked: &Asked| if asked.host == "a.test" { Reply::ok(vec![7; 100]) } else { Reply::status(404) };
+    let bench = Bench::with(&["https://a.test", "https://b.test"], ROOM, script).await;
+    for _ in 0..4 {
+        let error = bench.pull("app", digest_of(&layer())).await.unwrap_err();
+        assert_eq!(error.kind, Kind::BadGateway, "{error}");
+    }
+    assert_eq!(bench.other.count("a.test"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_starts_no_fill_and_joins_none() {
+    let bench = Bench::new(|asked| match asked.is_head() {
+        true => head_of(&layer()),
+        false => head_of(&layer()).step(Step::Bytes(layer().slice(..100))).step(Step::Hang),
+    })
+    .await;
+    let permit = permit("app", Item::Blob(digest_of(&layer())));
+    let answer = bench.mirror.blob(&permit, true).await.unwrap();
+    assert_eq!((answer.length, answer.content.is_none(), answer.served), (Some(200_000), true, Served::Miss));
+    assert!(bench.is_idle());
+    let _filling = bench.blob("app", digest_of(&layer())).await.unwrap();
+    let answer = bench.mirror.blob(&permit, true).await.unwrap();
+    assert_eq!((answer.length, answer.content.is_none(), answer.served), (Some(200_000), true, Served::Joined));
+    let line = |method: &str| format!("{method} https://a.test/v2/app/blobs/{}", digest_of(&layer()));
+    assert_eq!(bench.other.lines(), [line("HEAD"), line("GET")]);
+}
+
+/// A manifest may lie about sizes, and a repository may lack what another has: neither is a word on the other's blob.
+#[tokio::test(start_paused = true)]
+async fn what_goes_wrong_in_one_repository_is_no_word_on_another() {
+    for status in [404, 403] {
+        let bench = Bench::new(move |asked| match (asked.path.starts_with("/v2/bad/"), asked.is_head()) {
+            (true, _) => Reply::After(Duration::from_secs(1), Reply::status(status).into()),
+            (false, true) => head_of(&layer()),
+            (false, false) => Reply::ok(layer()),
+        })
+        .await;
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            bench.pull("good", digest_of(&layer())).await
+        };
+        let (bad, good) = tokio::join!(bench.blob("bad", digest_of(&layer())), late);
+        assert!(bad.is_err());
+        assert!(good.unwrap() == layer(), "{status}");
+        assert_eq!(bench.other.count("/v2/good/"), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stored_is_asked_for_once_where_the_upstream_says_404() {
+    let bench = Bench::new(|asked| if asked.path.starts_with("/v2/app/") { Reply::ok(layer()) } else { Reply::status(404) }).await;
+    bench.pull("app", digest_of(&layer())).await.unwrap();
+    bench.idle().await;
+    for _ in 0..3 {
+        assert_eq!(bench.blob("other", digest_of(&layer())).await.err().unwrap().kind, Kind::NotFound);
+    }
+    assert_eq!(bench.other.count("/v2/other/"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_no_room_passes_through_and_its_tail_waits_for_the_digest() {
+    let bench = Bench::with(&["https://a.test"], 1000, |_| Reply::ok(layer())).await;
+    assert!(bench.pull("app", digest_of(&layer())).await.unwrap() == layer());
+    assert!(bench.is_idle());
+
+    // Also where the upstream announces less than it sends: the end that a client sees is the announced one.
+    let more = |_: &Asked| {
+        let head = Reply::status(200).header("content-length", "100000");
+        (0..20).fold(head, |reply, _| reply.step(Step::Bytes(vec![7; 10_000].into())))
+    };
+    let bench = Bench::with(&["https://a.test"], 1000, more).await;
+    let (got, end) = read(bench.blob("app", digest_of(&layer())).await.unwrap()).await;
+    assert_eq!(end.unwrap_err().kind, Kind::BadGateway);
+    assert!(got <= 100_000 - 65_536, "{got} bytes of a wrong answer were shown");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_takes_no_more_is_told_at_once() {
+    let script = |_: &Asked| Reply::status(200).step(Step::Bytes(vec![7; 2 << 20].into())).step(Step::Hang);
+    let bench = Bench::with(&["https://a.test"], 1 << 20, script).await;
+    let (pulled, took) = timed(bench.pull("app", digest_of(&layer()))).await;
+    assert_eq!((pulled.unwrap_err().kind, took), (Kind::Internal, Duration::ZERO));
+    assert!(bench.is_idle());
+}
