@@ -53,7 +53,7 @@ async fn drop_it(config: &Config, target: &str, purge: &Purge) -> Result<Purged,
             .map_err(|error| complain(&format_args!("the proxy's answer makes no sense: {error}"))),
         Ok(Some(reply)) => Err(complain(&format_args!("the proxy refused: {}", String::from_utf8_lossy(&reply.body)))),
         Ok(None) => {
-            let purged = app::purge_offline(config, Arc::new(SystemNames), purge).await;
+            let purged = app::purge_offline(config, Arc::new(SystemNames::default()), purge).await;
             purged.map_err(|error| complain(&format_args!("{target}: {error}")))
         }
         Err(error) => Err(complain(&error)),

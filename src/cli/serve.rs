@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
         tracing::info!("{summary}");
     };
     let telemetry = Telemetry::new(AccessLog::stdout());
-    let served = app::serve(config, Arc::new(SystemNames), telemetry.clone(), threads, started);
+    let served = app::serve(config, Arc::new(SystemNames::default()), telemetry.clone(), threads, started);
     telemetry.finish();
     served.map_err(|error| complain(&format_args!("roadstead cannot go on: {error}")))
 }
