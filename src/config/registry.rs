@@ -1,6 +1,6 @@
 //! `[[registry]]`: the upstream registries.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -64,12 +64,12 @@ fn registry(section: &Section<'_>, known: &[Arc<Registry>], claims: &mut Claims)
             None => model.map(|model| model.blob_hosts).unwrap_or_default(),
         },
         credentials: section.get("credentials").and_then(|value| credentials(&value, &urls)),
-        hosts: hosts(section, claims),
-        default: default(section, claims),
+        hosts: hosts(section, name.as_ref(), claims),
+        default: default(section, name.as_ref(), claims),
         ca: section.get("ca").and_then(|value| file::pem(&value, "CERTIFICATE")),
         client_certificate: section.get("client_certificate").and_then(|value| client_certificate(&value)),
         addresses: section.get("addresses").map(|value| addresses(&value)).unwrap_or_default(),
-        private_endpoint: section.get("private_endpoint").and_then(|value| value.parse(private_endpoint)),
+        private_endpoint: section.get("private_endpoint").and_then(|value| private_endpoint(&value, &urls)),
         max_connections: section.get("max_connections").and_then(|value| value.count()).unwrap_or(MAX_CONNECTIONS),
         freshness: freshness::check(section.get("freshness").as_ref()),
         name: name?,
@@ -160,8 +160,11 @@ fn realm(value: &Value<'_>, urls: &[Url]) -> Option<Url> {
     Some(realm)
 }
 
-fn hosts(section: &Section<'_>, claims: &mut Claims) -> Vec<String> {
+fn hosts(section: &Section<'_>, name: Option<&RegistryMatch>, claims: &mut Claims) -> Vec<String> {
     let items = section.get("hosts").and_then(|value| value.items()).unwrap_or_default();
+    if let Some(first) = items.first() {
+        refuse_wildcard(first, name);
+    }
     let read = |item: &Value<'_>| {
         let host = item.parse(host::header)?;
         claims.hosts.claim(item, &*host, &format!("{host} names a registry already"), "let each host name one registry");
@@ -170,13 +173,21 @@ fn hosts(section: &Section<'_>, claims: &mut Claims) -> Vec<String> {
     items.iter().filter_map(read).collect()
 }
 
-fn default(section: &Section<'_>, claims: &mut Claims) -> bool {
+fn default(section: &Section<'_>, name: Option<&RegistryMatch>, claims: &mut Claims) -> bool {
     let Some(value) = section.get("default") else { return false };
     let default = value.boolean().unwrap_or(false);
     if default {
+        refuse_wildcard(&value, name);
         claims.default.claim(&value, "", "another registry is the default", "keep default = true in one");
     }
     default
+}
+
+/// A request that does not name a registry cannot mean one of many hosts.
+fn refuse_wildcard(value: &Value<'_>, name: Option<&RegistryMatch>) {
+    if let Some(wildcard @ RegistryMatch::Suffix(_)) = name {
+        value.fault(format!("{wildcard} is many registries"), "write it for a registry that is one host");
+    }
 }
 
 fn addresses(value: &Value<'_>) -> Vec<IpNet> {
@@ -208,10 +219,15 @@ fn network(text: &str) -> Result<IpNet, Complaint> {
     Err(Complaint::new(format!("{text:?} has bits beyond its prefix"), format!("write \"{}\" or \"{host}\"", network.trunc())))
 }
 
-fn private_endpoint(text: &str) -> Result<std::net::SocketAddr, Complaint> {
-    listener::socket_address(text).map_err(|complaint| {
-        let remedy = "write ip:port, such as \"10.1.2.3:443\" (host names are not supported here by this version of roadstead)";
-        Complaint::new(complaint.message, remedy)
+fn private_endpoint(value: &Value<'_>, urls: &[Url]) -> Option<SocketAddr> {
+    if let Some(url) = urls.iter().find(|url| !matches!(url.host(), Some(url::Host::Domain(_)))) {
+        value.fault(format!("{url} has an address already"), "write the registry's host name in urls, or remove this");
+    }
+    value.parse(|text| {
+        listener::socket_address(text).map_err(|complaint| {
+            let remedy = "write ip:port, such as \"10.1.2.3:443\" (host names are not supported here by this version of roadstead)";
+            Complaint::new(complaint.message, remedy)
+        })
     })
 }
 

@@ -297,6 +297,29 @@ fn registry_keys_with_faults_are_told() {
 }
 
 #[test]
+fn what_cannot_work_together_is_told() {
+    let wildcard = |line: &str| format!("[[registry]]\nname = '*.a.example'\nurls = ['https://*']\n{line}\n");
+    each(&[
+        (
+            "[[registry]]\nname = 'a.example'\nurls = ['http://10.0.0.1']\nprivate_endpoint = '10.1.2.3:443'",
+            "4: registry.private_endpoint:",
+            "http://10.0.0.1/ has an address already; write the registry's host name in urls, or remove this",
+        ),
+        (
+            &wildcard("default = true"),
+            "4: registry.default:",
+            "*.a.example is many registries; write it for a registry that is one host",
+        ),
+        (
+            &wildcard("hosts = ['a.mirror']"),
+            "4: registry.hosts:",
+            "*.a.example is many registries; write it for a registry that is one host",
+        ),
+    ]);
+    good(&wildcard("default = false"));
+}
+
+#[test]
 fn files_and_secrets_that_are_missing_are_told() {
     each(&[
         (
@@ -491,7 +514,7 @@ fn a_registry_has_what_its_section_says() {
         "
 [[registry]]
 name = 'localhost:5001'
-urls = ['http://127.0.0.1:5001/prefix/', 'https://[::1]:5002']
+urls = ['http://localhost:5001/prefix/', 'https://r.example:5002']
 hosts = ['Mirror.example:5000']
 realm = 'https://127.0.0.1:5003/token'
 blob_hosts = ['127.0.0.1:5004']
@@ -507,7 +530,7 @@ stale_if_error = '0s'
 ",
     );
     let registry = &config.registries[0];
-    assert_eq!(registry.urls[0].as_str(), "http://127.0.0.1:5001/prefix");
+    assert_eq!(registry.urls[0].as_str(), "http://localhost:5001/prefix");
     assert_eq!((&registry.hosts[..], registry.addresses.len()), (&["mirror.example:5000".to_owned()][..], 2));
     assert!(registry.ca.as_ref().is_some_and(|path| path.is_absolute() && path.ends_with("corp-ca.pem")));
     assert_eq!(registry.private_endpoint, Some(([10, 1, 2, 3], 443).into()));
