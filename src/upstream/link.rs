@@ -8,13 +8,19 @@ use url::Url;
 const MAX_QUERY: usize = 4096;
 
 /// The query of the next page of the list at `url`. Only the query is kept, and only from a link to the same origin: a page
-/// is always asked for where the first one was.
+/// is always asked for where the first one was. A page is not its own next one, and `ns` is left out: it would lead the client
+/// to another of our registries.
 pub(super) fn next(headers: &HeaderMap, url: &Url) -> Option<String> {
     let values = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
     let target = values.flat_map(links).find(|(_, parameters)| is_next(parameters))?.0;
     let next = url.join(target.trim()).ok()?;
-    let query = next.query().filter(|query| !query.is_empty() && query.len() <= MAX_QUERY)?;
-    (next.origin() == url.origin()).then(|| query.to_owned())
+    let query = next.query().filter(|query| query.len() <= MAX_QUERY && Some(*query) != url.query())?;
+    let query = query.split('&').filter(|pair| !names_registry(pair)).collect::<Vec<_>>().join("&");
+    (next.origin() == url.origin() && !query.is_empty()).then_some(query)
+}
+
+fn names_registry(pair: &str) -> bool {
+    url::form_urlencoded::parse(pair.as_bytes()).any(|(name, _)| name == "ns")
 }
 
 /// The links of one header value: target and parameters of each.
@@ -51,6 +57,7 @@ mod tests {
             r#"</v2/a/tags/list?n=2&last=b>; rel="next""#,
             r#"<?n=2&last=b>; rel=next"#,
             r#"<https://r.test:443/v2/a/tags/list?n=2&last=b>;rel="prev next""#,
+            r#"<?ns=evil.test&n=2&%6es=evil.test&last=b>; rel=next"#,
             r#"</x?y>; rel="prev", </v2/a/tags/list?n=2&last=b>; title="t"; Rel="NEXT""#,
         ] {
             assert_eq!(query(value).as_deref(), Some("n=2&last=b"), "{value}");
@@ -64,10 +71,12 @@ mod tests {
             r#"<https://evil.test/v2/a/tags/list?n=2>; rel="next""#,
             r#"<http://r.test/v2/a/tags/list?n=2>; rel="next""#,
             r#"<//evil.test/x?n=2>; rel="next""#,
-            r#"</v2/a/tags/list?n=2>; rel="last""#,
+            r#"</v2/a/tags/list?n=2&last=b>; rel="last""#,
             r#"</v2/a/tags/list>; rel="next""#,
             r#"</v2/a?n=2; rel="next""#,
             r#"?n=2; rel="next""#,
+            r#"<?n=2>; rel="next""#,
+            r#"<?ns=evil.test>; rel="next""#,
         ] {
             assert_eq!(query(value), None, "{value}");
         }
