@@ -99,12 +99,16 @@ impl Registry {
 
     async fn head_blob_at(&self, url: usize, repository: &RepositoryName, digest: &Digest) -> Result<BlobHead, Error> {
         let mut ask = self.ask(url, Method::HEAD, repository, &format!("blobs/{digest}"));
-        let mut answer = self.fetch(url, &ask).await?;
-        if status::refuses_blob_head(answer.status) {
-            ask.method = Method::GET;
-            ask.range = Some(HeaderValue::from_static("bytes=0-0"));
-            answer = self.fetch(url, &ask).await?;
-        }
+        let answer = match self.fetch(url, &ask).await {
+            Ok(answer) if !status::refuses_blob_head(answer.status) => answer,
+            // Some registries let everybody read a blob, but want to know who asks for its head.
+            Err(error) if error.kind != Kind::Unauthorized => return Err(error),
+            _ => {
+                ask.method = Method::GET;
+                ask.range = Some(HeaderValue::from_static("bytes=0-0"));
+                self.fetch(url, &ask).await?
+            }
+        };
         match answer.status {
             StatusCode::OK => Ok(BlobHead { length: answer.length() }),
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {

@@ -74,6 +74,14 @@ async fn a_blob_is_proved_by_one_byte_where_head_is_refused() {
         });
         assert_eq!(bench.registry.head_blob(&repository(), &digest()).await.unwrap().length, Some(77), "{status}");
     }
+    let for_readers = Bench::with(&["https://r.test"], with_password, |request| match (host(request), request.method.as_str()) {
+        ("auth.test", _) => Reply::ok(r#"{"token":"t"}"#),
+        (_, "GET") if authorization(request).is_some() => {
+            Reply::status(206).header("content-range", "bytes 0-0/77").step(Step::Bytes("x".into()))
+        }
+        _ => bearer_needed(),
+    });
+    assert_eq!(for_readers.registry.head_blob(&repository(), &digest()).await.unwrap().length, Some(77));
     let empty = Bench::new(&["https://r.test"], |request| match request.method.as_str() {
         "HEAD" => Reply::status(405),
         _ => Reply::status(416).header("content-range", "bytes */0"),
