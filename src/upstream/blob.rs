@@ -5,7 +5,7 @@ use http::{HeaderValue, Method, StatusCode};
 
 use super::content_range::ContentRange;
 use super::fetch::Fetched;
-use super::registry::{Permit, Use};
+use super::registry::{Connection, Use};
 use super::{Error, Kind, Registry, status};
 use crate::egress::Body;
 use crate::oci::{Digest, RepositoryName};
@@ -29,7 +29,7 @@ pub struct BlobReply {
     pub url: usize,
     registry: String,
     /// Gone when it is over: whoever keeps the reply while asking for the rest must not wait for its own connection.
-    transfer: Option<(Body, Permit)>,
+    transfer: Option<(Body, Connection)>,
     /// Bytes before `from` that an upstream sends which ignores ranges.
     skip: u64,
 }
@@ -93,8 +93,8 @@ impl Registry {
         skip: &[usize],
     ) -> Result<BlobReply, Error> {
         let attempt = |url| self.get_blob_at(url, repository, digest, from);
-        let ((Start { length, skip, body }, url), permit) = self.over_urls(Use::Transfer, skip, attempt).await?;
-        Ok(BlobReply { length, from, url, registry: self.label().to_owned(), transfer: Some((body, permit)), skip })
+        let ((Start { length, skip, body }, url), connection) = self.over_urls(Use::Transfer, skip, attempt).await?;
+        Ok(BlobReply { length, from, url, registry: self.label().to_owned(), transfer: Some((body, connection)), skip })
     }
 
     async fn head_blob_at(&self, url: usize, repository: &RepositoryName, digest: &Digest) -> Result<BlobHead, Error> {

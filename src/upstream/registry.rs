@@ -49,8 +49,8 @@ pub(super) enum Use {
 
 /// The right to one connection.
 #[derive(Debug)]
-pub(super) struct Permit {
-    _connection: OwnedSemaphorePermit,
+pub(super) struct Connection {
+    _one: OwnedSemaphorePermit,
     _transfer: Option<OwnedSemaphorePermit>,
 }
 
@@ -91,18 +91,18 @@ impl Registry {
 
     /// Tries the URLs in order with `attempt`, which is given a URL's index, until one succeeds or one's answer holds for
     /// all. `skip` are URLs not to be asked. Everything together takes 20 s at most, of which each URL has its share; the
-    /// permit is for the connection that an answer may still hold.
+    /// connection is the one that an answer may still hold.
     pub(super) async fn over_urls<T, F>(
         &self,
         purpose: Use,
         skip: &[usize],
         attempt: impl Fn(usize) -> F,
-    ) -> Result<(T, Permit), Error>
+    ) -> Result<(T, Connection), Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let deadline = Instant::now() + BUDGET;
-        let permit = timeout_at(deadline, self.permit(purpose)).await.map_err(|_| self.busy(purpose))?;
+        let connection = timeout_at(deadline, self.connection(purpose)).await.map_err(|_| self.busy(purpose))?;
         let urls: Vec<usize> = (0..self.sources.len()).filter(|index| !skip.contains(index)).collect();
         let mut failure: Option<Error> = None;
         for (asked, index) in urls.iter().copied().enumerate() {
@@ -110,7 +110,7 @@ impl Registry {
             let until = now + retry::share(deadline - now, urls.len() - asked);
             let result = timeout_at(until, attempt(index)).await;
             let error = match result.unwrap_or_else(|_| Err(self.late(index))) {
-                Ok(reply) => return Ok((reply, permit)),
+                Ok(reply) => return Ok((reply, connection)),
                 Err(error) if retry::next(error.kind) == Next::Stop => return Err(error),
                 Err(error) => error,
             };
@@ -145,13 +145,13 @@ impl Registry {
         Error::new(kind, self.label(), what)
     }
 
-    async fn permit(&self, purpose: Use) -> Permit {
+    async fn connection(&self, purpose: Use) -> Connection {
         // The transfer's first: who waits for that must not keep a connection from others.
         let transfer = match purpose {
             Use::Transfer => Some(acquire(&self.shared.transfers).await),
             Use::Question => None,
         };
-        Permit { _connection: acquire(&self.shared.connections).await, _transfer: transfer }
+        Connection { _one: acquire(&self.shared.connections).await, _transfer: transfer }
     }
 
     fn busy(&self, purpose: Use) -> Error {
