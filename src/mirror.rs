@@ -28,9 +28,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::oci::Digest;
 use crate::policy::Permit;
+use crate::request::Target;
 use crate::store::{Link, Store};
 use crate::telemetry::Telemetry;
-use crate::upstream::Upstreams;
+use crate::upstream::{ManifestHead, Upstreams};
 use absent::Absent;
 pub use blob::BlobAnswer;
 pub use content::{Content, Piece, Pieces};
@@ -52,6 +53,7 @@ pub struct Mirror {
     telemetry: Arc<Telemetry>,
     downloads: Downloads,
     manifests: Flights<ManifestKey, Arc<Held>>,
+    heads: Flights<Target, ManifestHead>,
     refreshes: Flights<TagKey, Refreshed>,
     lists: Flights<list::ListKey, Arc<ListAnswer>>,
     failing: tag::Failing,
@@ -82,6 +84,7 @@ impl Mirror {
             telemetry,
             downloads: Downloads::new(),
             manifests: Flights::new(tracker.clone(), stop.clone()),
+            heads: Flights::new(tracker.clone(), stop.clone()),
             refreshes: Flights::new(tracker.clone(), stop.clone()),
             lists: Flights::new(tracker.clone(), stop.clone()),
             failing: tag::Failing::new(),

@@ -69,7 +69,7 @@ impl Mirror {
 
     /// What a download was told is as good as asking again, where it was told so of this repository.
     async fn head_blob(
-        &self,
+        self: &Arc<Self>,
         place: &Place,
         digest: Digest,
         linked: bool,
@@ -111,7 +111,7 @@ impl Mirror {
     }
 
     /// Who comes through another repository than the one a download runs through must be proved first.
-    async fn join(&self, place: &Place, digest: &Digest, proved: bool) -> Result<(), Error> {
+    async fn join(self: &Arc<Self>, place: &Place, digest: &Digest, proved: bool) -> Result<(), Error> {
         if !proved {
             self.prove_blob(place, digest).await?;
         }

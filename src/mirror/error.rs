@@ -55,6 +55,10 @@ impl Error {
         Self::new(Kind::BadGateway, format!("{registry} sent {found} for {expected}: nothing of it was kept"))
     }
 
+    pub(super) fn late(what: &impl std::fmt::Display) -> Self {
+        Self::new(Kind::TimedOut, format!("the upstream of {what} did not answer in time"))
+    }
+
     pub(super) fn stopped() -> Self {
         Self::new(Kind::Overloaded, "the proxy is stopping; ask again")
     }

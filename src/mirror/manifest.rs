@@ -105,20 +105,21 @@ impl Mirror {
     }
 
     /// Bytes that are stored for another repository are served here only after the upstream vouched for this one.
-    pub(super) async fn prove_manifest(&self, place: &Place, digest: &Digest) -> Result<Option<Held>, Error> {
+    pub(super) async fn prove_manifest(self: &Arc<Self>, place: &Place, digest: &Digest) -> Result<Option<Held>, Error> {
         let Some(body) = self.stored_manifest(digest).await else { return Ok(None) };
-        let reference = Reference::Digest(*digest);
-        let head = place.registry.head_manifest(&place.repository, &reference).await;
-        let head = head.map_err(|error| self.note_absent(place, &reference, error.into()))?;
+        let head = self.ask_head(place, Item::Manifest(Reference::Digest(*digest))).await?;
         let manifest = Manifest::parse(&body, head.media_type.as_deref())?;
         self.take_in(place, digest, &manifest);
         Ok(Some(Held { digest: *digest, media_type: manifest.media_type, body }))
     }
 
     /// Asks only for the head. `None` where the upstream's head says too little to answer with: clients need digest and length.
-    pub(super) async fn head_upstream(&self, place: &Place, reference: &Reference) -> Result<Option<ManifestAnswer>, Error> {
-        let head = place.registry.head_manifest(&place.repository, reference).await;
-        let ManifestHead { digest, media_type, length } = head.map_err(|error| self.note_absent(place, reference, error.into()))?;
+    pub(super) async fn head_upstream(
+        self: &Arc<Self>,
+        place: &Place,
+        reference: &Reference,
+    ) -> Result<Option<ManifestAnswer>, Error> {
+        let ManifestHead { digest, media_type, length } = self.ask_head(place, Item::Manifest(reference.clone())).await?;
         let (Some(digest), Some(media_type), Some(length)) = (digest, media_type, length) else { return Ok(None) };
         if matches!(reference, Reference::Digest(asked) if *asked != digest) {
             return Err(Error::mismatch(place.registry.label(), &digest, "another digest"));

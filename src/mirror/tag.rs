@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use moka::sync::Cache;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::flight::Flight;
 use super::freshness::{self, Verdict};
 use super::manifest::{Held, ManifestAnswer};
 use super::{Error, Mirror, Place};
 use crate::oci::{Digest, Reference, RegistryName, RepositoryName, Tag};
-use crate::request::Served;
+use crate::request::{Item, Served};
 use crate::store::TagRecord;
 
 /// How long a tag that can be served waits for the upstream's word, counted from when the upstream was asked.
 const REVALIDATION_DEADLINE: Duration = Duration::from_millis(1500);
+
+/// A HEAD and the GET after it share what is meant for all URLs of one question: containerd gives a mirror up after 30 s.
+const BUDGET: Duration = Duration::from_secs(20);
 
 /// After a failed refresh, what is held is served at once for so long.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(5);
@@ -105,7 +108,8 @@ impl Mirror {
     fn refresh(self: &Arc<Self>, place: &Place, tag: &Tag, held: Option<Held>) -> (Flight<Refreshed>, bool) {
         let (mirror, place, tag) = (self.clone(), place.clone(), tag.clone());
         self.refreshes.join_or_start(&key(&place, &tag), || async move {
-            let refreshed = mirror.refresh_now(&place, &tag, held).await;
+            let refreshed = timeout(BUDGET, mirror.refresh_now(&place, &tag, held)).await;
+            let refreshed = refreshed.unwrap_or_else(|_| Err(Error::late(&place)));
             mirror.conclude(&place, &tag, &refreshed);
             refreshed
         })
@@ -117,8 +121,7 @@ impl Mirror {
         let reference = Reference::Tag(tag.clone());
         let mut wanted = reference.clone();
         if let Some(held) = held {
-            let head = place.registry.head_manifest(&place.repository, &reference).await;
-            let head = head.map_err(|error| self.note_absent(place, &reference, error.into()))?;
+            let head = self.ask_head(place, Item::Manifest(reference)).await?;
             match head.digest {
                 Some(digest) if digest == held.digest => return Ok(Refreshed { held: Arc::new(held), same: true }),
                 // It moved to what another tag brought, perhaps.

@@ -143,3 +143,24 @@ async fn the_cache_stays_under_its_cap_and_refetches_what_was_evicted() {
     assert!(evictions >= 8.0, "{evictions}");
     assert!(proxy.metric("roadstead_store_bytes").await <= 2.0 * MIB as f64);
 }
+
+#[tokio::test]
+async fn many_heads_at_once_are_one_question_upstream() {
+    let blob = layer(1000);
+    let hub = hub_with(&blob).await;
+    let gate = Gate::new();
+    hub.fault(on("/v2/").head(), Fault::HoldHead(gate.clone()));
+    let proxy = Proxy::of(&hub).await;
+    let (tag, blob) = ("/v2/library/app/manifests/latest", path(&blob));
+    let ask = |path| join_all((0..16).map(move |_| path).map(|path| proxy.head(path, &[])));
+    let (tags, blobs, ()) = tokio::join!(ask(tag), ask(&blob), async {
+        gate.reached(2).await;
+        let connected = async || proxy.metric("roadstead_connections{endpoint=\"nodes\"}").await;
+        while connected().await < 32.0 {}
+        gate.open();
+    });
+    assert!(tags.iter().chain(&blobs).all(|reply| reply.status == 200));
+    let asked = hub.count(on("/v2/").head());
+    // Two, but for clients whose request was still on its way when the answers came.
+    assert!(asked < 16, "{asked} questions for 32 clients");
+}
