@@ -55,6 +55,11 @@ pub(super) fn malformed() -> Fault {
     bad("the request's head is malformed, or has more than 256 header fields")
 }
 
+/// A client that speaks TLS to a listener that does not. podman and skopeo try that first with a mirror marked insecure.
+pub(super) fn not_http() -> Fault {
+    bad("this listener speaks plain HTTP, and the client began with TLS: use http, or give the listener a certificate")
+}
+
 /// A request whose head is larger than this server reads.
 pub(super) fn too_large() -> Fault {
     let message = format!("a request may have {MAX_FIELDS} header fields of {MAX_FIELD_BYTES} bytes in all");

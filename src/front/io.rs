@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -34,7 +34,12 @@ pub(super) struct Wire {
     tcp: TcpStream,
     /// What may still be read; ends reading when it is used up.
     allowance: AtomicUsize,
+    /// Whether a client of a plain listener began to speak TLS.
+    speaks_tls: AtomicBool,
 }
+
+/// The first byte of a TLS handshake (RFC 8446 section 5.1); no HTTP request begins with it.
+const TLS_HANDSHAKE: u8 = 22;
 
 impl Wire {
     /// Takes a connected socket. From then on it fails when its peer takes nothing of what was written for `stall`.
@@ -42,7 +47,7 @@ impl Wire {
         if let Err(error) = set_options(&tcp, stall) {
             tracing::warn!(%error, "socket options could not be set; this connection goes on without deadlines of the kernel");
         }
-        Arc::new(Self { tcp, allowance: AtomicUsize::new(usize::MAX) })
+        Arc::new(Self { tcp, allowance: AtomicUsize::new(usize::MAX), speaks_tls: AtomicBool::new(false) })
     }
 
     /// From now on at most `bytes` are read; then reading fails.
@@ -53,6 +58,11 @@ impl Wire {
     /// Whether the allowance is used up.
     pub(super) fn is_spent(&self) -> bool {
         self.allowance.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether the client began to speak TLS, and this listener does not.
+    pub(super) fn speaks_tls(&self) -> bool {
+        self.speaks_tls.load(Ordering::Relaxed)
     }
 
     /// Waits until there is something to read, be it the end. Reads nothing.
@@ -230,6 +240,7 @@ impl Peek for Socket {
                 read => length += read,
             }
         }
+        self.wire.speaks_tls.store(buffer.first() == Some(&TLS_HANDSHAKE), Ordering::Relaxed);
         self.early = buffer[..length].to_vec();
         Ok(true)
     }

@@ -115,7 +115,7 @@ impl Connection {
             Ok(true) => Some(Ok(())),
             Ok(false) => None,
             Err(error) => {
-                let fault = unreadable(&error, spent)?;
+                let fault = unreadable(&error, spent, self.wire.speaks_tls())?;
                 self.end_after_answer(session);
                 Some(Err(fault))
             }
@@ -196,8 +196,9 @@ async fn finish(session: ServerSession, outcome: &mut Outcome) -> Option<ReusedH
 }
 
 /// What to say to a client whose head could not be read; `None` where it is gone.
-fn unreadable(error: &PingoraError, spent: bool) -> Option<Fault> {
+fn unreadable(error: &PingoraError, spent: bool, speaks_tls: bool) -> Option<Fault> {
     match error.etype() {
+        _ if speaks_tls => Some(head::not_http()),
         _ if spent => Some(head::too_large()),
         ErrorType::InvalidHTTPHeader => Some(head::malformed()),
         _ => None,

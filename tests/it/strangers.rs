@@ -42,6 +42,7 @@ fn requests() -> Vec<(String, std::ops::RangeInclusive<u16>)> {
     all.push(("GET /v2/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(), 400..=400));
     all.push(("BREW /v2/ HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400..=499));
     all.push(("\0\0\0\0 nonsense\r\n\r\n".to_owned(), 400..=400));
+    all.push(("\u{16}\u{3}\u{1} a TLS client's hello\r\n\r\n".to_owned(), 400..=400));
     all
 }
 
