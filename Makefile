@@ -1,5 +1,5 @@
 # Thin on purpose: the work is cargo's and that of scripts/.
-.PHONY: help run test
+.PHONY: help run test fuzz
 
 help: ## show these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 \t\2/p' Makefile
@@ -11,3 +11,6 @@ run: ## install what the build lacks, build in release mode, start on 127.0.0.1:
 test: ## install what the tests lack, then run everything
 	@scripts/install-packages test
 	@scripts/test
+
+fuzz: ## a minute of random input for each parser; needs cargo-fuzz
+	@scripts/fuzz

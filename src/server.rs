@@ -3,6 +3,8 @@
 mod answer;
 mod body;
 mod fault;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod path;
 mod route;
 
