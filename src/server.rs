@@ -81,7 +81,10 @@ impl Server {
         let target = Target { registry: route.registry, repository, item };
         outcome.target(&target, route.label);
         let asker = Asker { prefix: route.prefix.to_owned(), repository: client_name, ns: query.ns };
-        let list = ListQuery { n: query.n, last: query.last, artifact_type: query.artifact_type, page: query.page };
+        // What the upstream alone knows goes back to it as it came, or paging would start anew for ever.
+        let paged = query.foreign || matches!(target.item, Item::Referrers(_)) && (query.n.is_some() || query.last.is_some());
+        let page = paged.then_some(query.rest);
+        let list = ListQuery { n: query.n, last: query.last, artifact_type: query.artifact_type, page };
         Ok(Understood { target, asker, list })
     }
 

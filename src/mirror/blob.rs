@@ -36,10 +36,11 @@ impl Mirror {
             return Err(Error::new(Kind::Internal, "the permit is not for a blob"));
         };
         let place = self.place(permit)?;
-        let linked = self.is_linked(&place, &digest).await;
-        // The table of downloads first: one that ends between the two looks is found in the store.
+        // In this order, what a download leaves behind when it ends between two looks is found by the next.
         let download = self.downloads.find(&place.name, &digest);
-        if let Some((length, content)) = self.stored(&digest).await {
+        let stored = self.stored(&digest).await;
+        let linked = self.is_linked(&place, &digest).await;
+        if let Some((length, content)) = stored {
             if !linked {
                 self.check_blob_absent(&place, &digest)?;
                 self.prove_blob(&place, &digest).await?;

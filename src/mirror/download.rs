@@ -98,6 +98,11 @@ impl Downloads {
         self.lock().get(&(registry.clone(), *digest)).cloned()
     }
 
+    /// Nobody joins the downloads that fit from now on. Those who read them go on.
+    pub(super) fn forget(&self, fits: impl Fn(&RegistryName, &RepositoryName, &Digest) -> bool) {
+        self.lock().retain(|(registry, digest), download| !fits(registry, &download.repository, digest));
+    }
+
     /// Joins the download of `digest`, or starts one through `place`. The flag says whether it was joined.
     /// `expected` is the length a manifest gave, where one did.
     ///
@@ -162,7 +167,12 @@ struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another may stand in its place by now, when this one was forgotten.
+        if open.get(&self.key).is_some_and(|listed| Arc::ptr_eq(listed, &self.download)) {
+            open.remove(&self.key);
+        }
+        drop(open);
         self.download.fail_unless_over(self.reason.clone());
     }
 }

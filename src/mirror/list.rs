@@ -25,7 +25,7 @@ pub struct ListQuery {
     pub last: Option<String>,
     /// Referrers: only those of this type.
     pub artifact_type: Option<String>,
-    /// Referrers: the upstream's own words for a further page.
+    /// The upstream's own words for a further page; then nothing else counts.
     pub page: Option<String>,
 }
 
@@ -90,7 +90,12 @@ impl Mirror {
                 let query = ReferrersQuery { artifact_type: query.artifact_type.clone(), page: query.page.clone() };
                 place.registry.referrers(&place.repository, digest, &query).await?
             }
-            _ => place.registry.list_tags(&place.repository, &Page { n: query.n, last: query.last.clone() }).await?,
+            _ => {
+                place
+                    .registry
+                    .list_tags(&place.repository, &Page { n: query.n, last: query.last.clone(), page: query.page.clone() })
+                    .await?
+            }
         };
         let record = record(reply);
         self.store.put_list(&key.0, &key.1, &key.2, record.clone());
@@ -101,7 +106,7 @@ impl Mirror {
 fn page_key(item: &Item, query: &ListQuery) -> Result<String, Error> {
     let ListQuery { n, last, artifact_type, page } = query;
     match item {
-        Item::Tags => Ok(format!("tags {n:?} {last:?}")),
+        Item::Tags => Ok(format!("tags {n:?} {last:?} {page:?}")),
         Item::Referrers(digest) => Ok(format!("referrers {digest} {artifact_type:?} {page:?}")),
         Item::Manifest(_) | Item::Blob(_) => Err(Error::new(Kind::Internal, "the permit is not for a list")),
     }

@@ -76,10 +76,12 @@ impl Mirror {
         let purged = match purge {
             Purge::Tag(registry, repository, tag) => self.purge_tag(registry, repository, tag).await,
             Purge::Repository(registry, repository) => {
+                self.downloads.forget(|at, through, _| at == registry && through == repository);
                 let removed = self.store.remove_repository(registry, repository).await;
                 Purged { tags: removed.tags, blobs: removed.blobs, bytes: removed.bytes }
             }
             Purge::Content(digest) => {
+                self.downloads.forget(|_, _, of| of == digest);
                 let before = self.store.usage();
                 let blobs = u64::from(self.store.remove(digest).await?);
                 Purged { tags: 0, blobs, bytes: before.bytes.saturating_sub(self.store.usage().bytes) }

@@ -1,10 +1,13 @@
 //! Answers for what the mirror found: headers, conditions, ranges.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderName;
 use http::header::{ACCEPT_RANGES, AGE, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, LINK, RANGE};
+
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::body::{Multipart, Whole};
 use crate::front::{Answer, Body, Fault, FaultKind, Reply, Request};
@@ -131,10 +134,12 @@ pub(super) fn list(list: &ListAnswer, asker: &Asker, target: &Target) -> Result<
 
 fn renamed(body: &Bytes, asker: &Asker) -> Result<Bytes, Fault> {
     let nonsense = || Fault::new(FaultKind::BadGateway, ErrorCode::Unavailable, "the upstream's list of tags is not one");
-    let mut list: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).map_err(|_| nonsense())?;
-    if !list.get("tags").is_some_and(|tags| tags.is_array() || tags.is_null()) {
+    // Only the outermost level is taken apart: a list may have as many values as fit into a mebibyte.
+    let mut list: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body).map_err(|_| nonsense())?;
+    if !list.get("tags").is_some_and(|tags| tags.get().starts_with('[') || tags.get() == "null") {
         return Err(nonsense());
     }
-    list.insert("name".to_owned(), format!("{}{}", asker.prefix, asker.repository).into());
+    let name = to_raw_value(&format!("{}{}", asker.prefix, asker.repository)).map_err(|_| nonsense())?;
+    list.insert("name".to_owned(), name);
     serde_json::to_vec(&list).map(Bytes::from).map_err(|_| nonsense())
 }

@@ -100,8 +100,10 @@ pub(super) struct Query {
     pub(super) last: Option<String>,
     /// Referrers: of which type.
     pub(super) artifact_type: Option<String>,
-    /// Referrers: all but `ns`, where there is a parameter that only the upstream knows, as in its links to further pages.
-    pub(super) page: Option<String>,
+    /// All but `ns`.
+    pub(super) rest: String,
+    /// Whether there is a parameter that only the upstream knows, as in its links to further pages.
+    pub(super) foreign: bool,
 }
 
 /// Why a query cannot be understood.
@@ -127,7 +129,7 @@ impl Query {
             return Err(QueryError::TooLong);
         }
         let mut read = Self::default();
-        let (mut rest, mut foreign) = (url::form_urlencoded::Serializer::new(String::new()), false);
+        let mut rest = url::form_urlencoded::Serializer::new(String::new());
         for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match &*key {
                 "ns" => {
@@ -140,11 +142,11 @@ impl Query {
                 }
                 "last" => once("last", &mut read.last, value.to_string())?,
                 "artifactType" => once("artifactType", &mut read.artifact_type, value.to_string())?,
-                _ => foreign = true,
+                _ => read.foreign = true,
             }
             rest.append_pair(&key, &value);
         }
-        read.page = foreign.then(|| rest.finish());
+        read.rest = rest.finish();
         Ok(read)
     }
 }
@@ -216,8 +218,8 @@ mod tests {
         assert_eq!(query.ns.as_deref(), Some("docker.io"));
         assert_eq!((query.n, query.last.as_deref()), (Some(5), Some("a b")));
         assert_eq!(query.artifact_type.as_deref(), Some("x/y"));
-        assert_eq!(query.page.as_deref(), Some("n=5&last=a+b&artifactType=x%2Fy&token=t"));
-        assert_eq!(Query::parse(Some("ns=a&n=1&artifactType=b")).unwrap().page, None);
+        assert_eq!((query.rest.as_str(), query.foreign), ("n=5&last=a+b&artifactType=x%2Fy&token=t", true));
+        assert!(!Query::parse(Some("ns=a&n=1&artifactType=b")).unwrap().foreign);
         assert_eq!(Query::parse(None), Ok(Query::default()));
         assert_eq!(Query::parse(Some("n=99999999999")).unwrap().n, Some(1000));
         assert_eq!(Query::parse(Some("ns=a&ns=b")), Err(QueryError::Repeated("ns")));

@@ -22,6 +22,8 @@ pub struct Page {
     pub n: Option<u32>,
     /// Those after this one.
     pub last: Option<String>,
+    /// The upstream's own query of the page, as [`ListReply::next`] gave it; then nothing else counts.
+    pub page: Option<String>,
 }
 
 /// Which referrers are asked for.
@@ -54,8 +56,13 @@ impl Registry {
     pub async fn list_tags(&self, repository: &RepositoryName, page: &Page) -> Result<ListReply, Error> {
         let attempt = |url| {
             let mut ask = self.ask(url, Method::GET, repository, "tags/list");
-            append(&mut ask.url, "n", page.n.map(|n| n.to_string()).as_deref());
-            append(&mut ask.url, "last", page.last.as_deref());
+            match &page.page {
+                Some(page) => ask.url.set_query(Some(page)),
+                None => {
+                    append(&mut ask.url, "n", page.n.map(|n| n.to_string()).as_deref());
+                    append(&mut ask.url, "last", page.last.as_deref());
+                }
+            }
             self.list_at(url, ask)
         };
         Ok(self.over_urls(Use::Question, &[], attempt).await?.0)

@@ -237,7 +237,7 @@ async fn lists_are_asked_for_page_by_page() {
             .header("link", r#"</v2/hub/acme/app/tags/list?n=2&last=b>; rel="next""#)
             .header("oci-filters-applied", "artifactType")
     });
-    let page = Page { n: Some(2), last: Some("a&b".to_owned()) };
+    let page = Page { n: Some(2), last: Some("a&b".to_owned()), page: None };
     let reply = bench.registry.list_tags(&repository(), &page).await.unwrap();
     assert_eq!((reply.next.as_deref(), reply.filters_applied.as_deref()), (Some("n=2&last=b"), Some("artifactType")));
     let query = ReferrersQuery { artifact_type: Some("a/b+c".to_owned()), page: None };

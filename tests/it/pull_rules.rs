@@ -168,6 +168,8 @@ async fn tags_come_page_by_page_with_links_that_lead_here() {
     }
     assert_eq!(tags, ["a", "b", "c", "d", "list", "v1"]);
     assert_eq!(proxy.get("/v2/library/app/tags/list?n=x", &[]).await.status, 400);
+    proxy.get("/v2/library/app/tags/list?next_page=opaque", &[]).await;
+    assert_eq!(hub.count(on("tags/list?next_page=opaque")), 1, "an upstream's own cursor goes back to it");
     hub.stop().await;
     assert_eq!(proxy.get("/v2/app/tags/list", &[]).await.status, 200, "held for when the upstream is gone");
     assert_eq!(proxy.get("/v2/other/tags/list", &[]).await.status, 502);
