@@ -82,7 +82,8 @@ fn complain(what: &impl std::fmt::Display) -> Faulty {
 /// Runs the program. The exit code is 0, 1 for a failure that was told on standard error, or 2 for wrong arguments.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_diagnostics();
+    // What the proxy does is worth telling while it runs; the other verbs have an output of their own.
+    start_diagnostics(if matches!(arguments.verb, Verb::Serve(_)) { "info,pingora_core=warn" } else { "warn" });
     let done = match arguments.verb {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
@@ -94,9 +95,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Diagnostics go to standard error; `RUST_LOG` chooses how much.
-fn start_diagnostics() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn"));
+/// Diagnostics go to standard error; `RUST_LOG` chooses how much, else `default`.
+fn start_diagnostics(default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).with_target(false).init();
 }
