@@ -110,7 +110,7 @@ impl Mirror {
         self.refreshes.join_or_start(&key(&place, &tag), || async move {
             let refreshed = timeout(BUDGET, mirror.refresh_now(&place, &tag, held)).await;
             let refreshed = refreshed.unwrap_or_else(|_| Err(Error::late(&place)));
-            mirror.conclude(&place, &tag, &refreshed);
+            mirror.conclude(&place, &tag, &refreshed).await;
             refreshed
         })
     }
@@ -136,13 +136,16 @@ impl Mirror {
         Ok(Refreshed { held, same: false })
     }
 
-    fn conclude(self: &Arc<Self>, place: &Place, tag: &Tag, refreshed: &Result<Refreshed, Error>) {
+    async fn conclude(&self, place: &Place, tag: &Tag, refreshed: &Result<Refreshed, Error>) {
         match refreshed {
             Ok(refreshed) => {
                 self.failing.forgive(&key(place, tag));
                 self.record_tag(place, tag, refreshed.held.digest);
             }
-            Err(error) if error.is_authoritative() => self.forget_tag(place, tag),
+            // The upstream took the tag back: what is held may no longer stand in for it.
+            Err(error) if error.is_authoritative() => {
+                self.store.remove_tag(&place.name, &place.repository, tag).await;
+            }
             Err(error) => {
                 tracing::warn!(%place, %tag, %error, "the upstream could not be asked for a tag");
                 self.failing.failed(&key(place, tag));
@@ -153,14 +156,6 @@ impl Mirror {
     fn record_tag(&self, place: &Place, tag: &Tag, digest: Digest) {
         let record = TagRecord { digest, checked: SystemTime::now() };
         self.store.put_tag(&place.name, &place.repository, tag, record);
-    }
-
-    /// The upstream took the tag back: what is held may no longer stand in for it.
-    fn forget_tag(self: &Arc<Self>, place: &Place, tag: &Tag) {
-        let (mirror, place, tag) = (self.clone(), place.clone(), tag.clone());
-        self.spawn(async move {
-            mirror.store.remove_tag(&place.name, &place.repository, &tag).await;
-        });
     }
 }
 

@@ -11,10 +11,27 @@ use super::{Download, Error, Kind, Place};
 use crate::mirror::Mirror;
 use crate::oci::{Digest, Hasher};
 use crate::store::{self, Partial};
+use crate::telemetry::Telemetry;
 use crate::upstream::BlobReply;
 
 /// Chunks between the network and the disk. Each is at most what one read from the connection brings.
 const QUEUE: usize = 16;
+
+/// Counts a download as under way until it is dropped, however its task ends.
+struct Counted<'a>(&'a Telemetry);
+
+impl<'a> Counted<'a> {
+    fn new(telemetry: &'a Telemetry) -> Self {
+        telemetry.metrics.fill_started();
+        Self(telemetry)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.fill_ended();
+    }
+}
 
 /// Everything one download needs. Dropped half-way (the process stops), it leaves no blob and no wrong byte behind.
 pub(super) struct Fill {
@@ -32,13 +49,12 @@ impl Fill {
     /// # Errors
     /// Why there is no blob; its readers are yet to be told.
     pub(super) async fn run(self) -> Result<(), Error> {
-        self.mirror.telemetry.metrics.fill_started();
+        let _counted = Counted::new(&self.mirror.telemetry);
         let fetched = self.fetch().await;
         if let Err(error) = &fetched {
             tracing::warn!(registry = self.place.registry.label(), repository = %self.place.repository, digest = %self.digest,
                 %error, "download failed");
         }
-        self.mirror.telemetry.metrics.fill_ended();
         fetched
     }
 
