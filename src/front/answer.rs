@@ -20,10 +20,6 @@ const MAX_REASON: usize = 512;
 pub enum Reply {
     /// The whole of what was asked for.
     Ok,
-    /// Taken up, and not done yet.
-    Accepted,
-    /// Done, and nothing to say about it.
-    NoContent,
     /// The part that was asked for.
     Partial,
     /// What the client has is still right.
@@ -38,8 +34,6 @@ impl Reply {
     fn status(self) -> StatusCode {
         match self {
             Self::Ok => StatusCode::OK,
-            Self::Accepted => StatusCode::ACCEPTED,
-            Self::NoContent => StatusCode::NO_CONTENT,
             Self::Partial => StatusCode::PARTIAL_CONTENT,
             Self::NotModified => StatusCode::NOT_MODIFIED,
             Self::Unsatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,

@@ -38,8 +38,6 @@ pub enum FaultKind {
         /// The methods that are: the value of `Allow`.
         allow: &'static str,
     },
-    /// What is asked for or sent is too large.
-    TooLarge,
     /// The request's path and query are too long.
     TargetTooLong,
     /// The request has too many header fields, or too large ones.
@@ -63,7 +61,6 @@ impl FaultKind {
             Self::Denied => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,

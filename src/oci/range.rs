@@ -89,14 +89,6 @@ impl RangeHeader {
             _ => Selection::Parts(spans),
         }
     }
-
-    /// The one range `first-[last]` that was asked for, where it is just that.
-    pub fn single_start(&self) -> Option<u64> {
-        match self.0.as_slice() {
-            [Spec::From { first, .. }] => Some(*first),
-            _ => None,
-        }
-    }
 }
 
 impl Spec {
