@@ -17,6 +17,7 @@ mod index;
 mod layout;
 mod memory;
 mod partial;
+mod pool;
 mod purge;
 mod ranges;
 mod records;
@@ -34,6 +35,9 @@ use tokio_util::sync::CancellationToken;
 pub use error::{Error, Kind};
 pub use files::Blob;
 pub use partial::Partial;
+pub(crate) use pool::blocking;
+#[cfg(test)]
+pub(crate) use pool::inline_blocking;
 pub use purge::Removed;
 pub use records::{Link, ListRecord, TagRecord};
 
@@ -87,7 +91,7 @@ impl Store {
     /// the future loses the last uses of up to a minute, and leaves the sweep to end by itself.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let (content, stop_sweep) = (self.content.clone(), stop.clone());
-        let sweep = tokio::task::spawn_blocking(move || sweep::sweep(&content, &stop_sweep));
+        let sweep = pool::start(move || sweep::sweep(&content, &stop_sweep));
         let mut minute = tokio::time::interval(HOUSEKEEPING);
         loop {
             tokio::select! {
@@ -266,16 +270,6 @@ impl Store {
     async fn with_content<T: Send + 'static>(&self, work: impl FnOnce(&Arc<Content>) -> T + Send + 'static) -> T {
         let content = self.content.clone();
         blocking(move || work(&content)).await
-    }
-}
-
-/// Runs `work` on the blocking pool, to its end even if the future is dropped. A panic in it goes on here.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await.map_err(tokio::task::JoinError::try_into_panic) {
-        Ok(done) => done,
-        Err(Ok(panic)) => std::panic::resume_unwind(panic),
-        // The runtime is shutting down and polls nothing any more.
-        Err(Err(_)) => std::future::pending().await,
     }
 }
 

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use moka::sync::Cache;
 
 use super::layout::Layout;
+use super::pool;
 use crate::telemetry::Telemetry;
 use database::Database;
 use writer::Shared;
@@ -81,11 +82,15 @@ impl Index {
 
     /// A record. Cancelling leaves nothing behind.
     pub(super) async fn get(&self, key: Key) -> Option<Bytes> {
-        if let Some(known) = self.shared.known(&key) {
+        // Whether a removed record is known depends on how far the thread is. Where the order of things is to depend on
+        // nothing but the caller, all take the same way.
+        if !pool::is_inline()
+            && let Some(known) = self.shared.known(&key)
+        {
             return known;
         }
         let shared = self.shared.clone();
-        tokio::task::spawn_blocking(move || shared.read(&key)).await.ok().flatten()
+        pool::blocking(move || shared.read(&key)).await
     }
 
     /// A record. Blocks.

@@ -492,3 +492,33 @@ async fn a_put_goes_on_without_who_asked_for_it() {
     close(store).await;
     assert!(folder.path(&digest).exists());
 }
+
+/// The order in which a few tasks on one store get on, with the disk in between.
+async fn order_of_events() -> Vec<(u8, u8)> {
+    let (folder, events) = (Folder::new(1000), Arc::new(std::sync::Mutex::new(Vec::new())));
+    let store = folder.open().await;
+    let work = (0..4u8).map(|task| {
+        let (store, events) = (store.clone(), events.clone());
+        async move {
+            for step in 0..4 {
+                let digest = put(&store, step, 100).await;
+                link(&store, "a/b", &digest);
+                events.lock().unwrap().push((task, step));
+                store.remove(&digest).await.unwrap();
+                linked(&store, "a/b", &digest).await;
+            }
+        }
+    });
+    futures_util::future::join_all(work.map(tokio::spawn)).await;
+    let events = events.lock().unwrap();
+    events.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_pool_on_one_thread_the_same_calls_take_the_same_course() {
+    let _inline = inline_blocking();
+    let first = order_of_events().await;
+    for _ in 0..20 {
+        assert_eq!(order_of_events().await, first);
+    }
+}
