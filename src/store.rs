@@ -9,6 +9,7 @@
 
 mod capacity;
 mod content;
+mod disk;
 mod draft;
 mod error;
 mod eviction;
@@ -23,6 +24,7 @@ mod ranges;
 mod records;
 mod space;
 mod sweep;
+mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +47,9 @@ use crate::config;
 use crate::oci::{Digest, MAX_MANIFEST, RegistryName, RepositoryName, Tag};
 use crate::telemetry::Telemetry;
 use content::Content;
+use disk::Disk;
+#[cfg(test)]
+pub(crate) use disk::{Faults, Operation};
 use records::{MAX_LIST_KEY, link_key, list_key, pin_key, tag_key};
 use space::Space;
 
@@ -78,13 +83,19 @@ impl Store {
     /// `Locked` where another process uses the folder, `Foreign` where it holds something else, `Version` where its format is
     /// unknown, `Full` and `Io`.
     pub async fn open(config: &config::Cache, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, Error> {
-        Self::open_in(config, Space::of(config.directory.clone()), telemetry).await
+        Self::open_in(config, Space::of(config.directory.clone()), Disk::default(), telemetry).await
     }
 
-    async fn open_in(config: &config::Cache, space: Space, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, Error> {
+    async fn open_in(config: &config::Cache, space: Space, disk: Disk, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, Error> {
         let config = config.clone();
-        let content = blocking(move || Content::open(&config, space, telemetry)).await?;
+        let content = blocking(move || Content::open(&config, space, disk, telemetry)).await?;
         Ok(Arc::new(Self { content: Arc::new(content), new_lists: AtomicU64::new(0), lists_grew: Notify::new() }))
+    }
+
+    /// Opens a cache folder on a disk that fails as `faults` say, with a file system that never runs out by itself.
+    #[cfg(test)]
+    pub(crate) async fn open_faulty(config: &config::Cache, telemetry: Arc<Telemetry>, faults: Faults) -> Result<Arc<Self>, Error> {
+        Self::open_in(config, Space::roomy(), Disk { faults: Some(faults) }, telemetry).await
     }
 
     /// Sweeps the folder behind whoever serves, then keeps house until `stop`; returns when everything is durable. Dropping
@@ -260,6 +271,7 @@ impl Store {
     }
 
     async fn keep_house(&self) {
+        self.with_content(|content| content.delete_again()).await;
         while self.with_content(|content| content.save_uses()).await {
             self.flush().await;
         }

@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use moka::sync::Cache;
 
+use super::disk::Disk;
 use super::layout::Layout;
 use super::pool;
 use crate::telemetry::Telemetry;
@@ -59,10 +60,10 @@ impl Index {
     ///
     /// # Errors
     /// Only when no thread can be had.
-    pub(super) fn open(layout: &Layout, telemetry: Arc<Telemetry>) -> std::io::Result<Self> {
+    pub(super) fn open(layout: &Layout, disk: Disk, telemetry: Arc<Telemetry>) -> std::io::Result<Self> {
         let weight = |key: &Key, value: &Bytes| u32::try_from(key.bytes.len() + value.len() + 200).unwrap_or(u32::MAX);
         let hot = Cache::builder().max_capacity(HOT_RECORDS).weigher(weight).build();
-        let database = Database::new(layout.index(), layout.broken_index());
+        let database = Database::new(layout.index(), layout.broken_index(), disk);
         let shared = Arc::new(Shared::new(database, hot, telemetry));
         shared.open();
         let own = shared.clone();

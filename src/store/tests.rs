@@ -23,8 +23,12 @@ impl Folder {
     }
 
     async fn try_open(&self) -> Result<Arc<Store>, Error> {
-        let roomy = Space::measured_by(Box::new(|| Ok(FileSystem { total: 1 << 40, free: 1 << 40 })));
-        Store::open_in(&self.config(), roomy, Telemetry::quiet()).await
+        Store::open_in(&self.config(), Space::roomy(), Disk::default(), Telemetry::quiet()).await
+    }
+
+    /// Opens it on a disk that fails as told.
+    pub(super) async fn open_faulty(&self, faults: &Faults) -> Result<Arc<Store>, Error> {
+        Store::open_faulty(&self.config(), Telemetry::quiet(), faults.clone()).await
     }
 
     /// Opens it and lets the sweep go to its end.
@@ -50,7 +54,7 @@ impl Folder {
 }
 
 /// Drops a store and waits until its folder is free.
-async fn close(store: Arc<Store>) {
+pub(super) async fn close(store: Arc<Store>) {
     store.flush().await;
     while Arc::strong_count(&store.content) > 1 {
         tokio::task::yield_now().await;
@@ -330,7 +334,7 @@ async fn what_cannot_fit_is_refused_and_evicts_nothing() {
 async fn a_tenth_of_the_file_system_stays_free() {
     let folder = Folder::new(1000);
     let space = Space::measured_by(Box::new(|| Ok(FileSystem { total: 1000, free: 250 })));
-    let store = Store::open_in(&folder.config(), space, Telemetry::quiet()).await.unwrap();
+    let store = Store::open_in(&folder.config(), space, Disk::default(), Telemetry::quiet()).await.unwrap();
     let first = put(&store, 1, 100).await;
     let second = put(&store, 2, 100).await;
     assert!(!folder.path(&first).exists() && folder.path(&second).exists());
