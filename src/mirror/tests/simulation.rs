@@ -7,6 +7,7 @@
 mod client;
 mod course;
 mod dice;
+mod disk;
 mod judge;
 mod life;
 mod log;
@@ -33,32 +34,33 @@ const SHOWN: usize = 400;
 #[test]
 fn seeds() {
     let (first, count) = (number("ROADSTEAD_SEED", 0), number("ROADSTEAD_SEEDS", SEEDS));
-    let failed = run_all(first, count);
-    let Some((seed, report)) = failed.first() else { return };
-    for (seed, report) in &failed {
-        for Fault { rule, text } in report.faults.iter().take(2) {
-            println!("seed {seed}: {rule:?}: {text}");
-        }
+    // Who runs one seed wants to see it.
+    let (told, failed) = run_all(first, count).into_iter().partition::<Vec<_>, _>(|(_, report)| report.faults.is_empty());
+    let faults = failed.iter().flat_map(|(seed, report)| report.faults.iter().take(2).map(move |fault| (seed, fault)));
+    for (seed, Fault { rule, text }) in faults {
+        println!("seed {seed}: {rule:?}: {text}");
     }
-    println!("\nseed {seed}, which ROADSTEAD_SEED={seed} ROADSTEAD_SEEDS=1 runs alone:");
-    report.lines.iter().take(SHOWN).for_each(|line| println!("{line}"));
-    panic!("{} of {count} seeds failed, the first is seed {seed}", failed.len());
+    if let Some((seed, report)) = failed.iter().chain(&told).next() {
+        println!("\nseed {seed}, which ROADSTEAD_SEED={seed} ROADSTEAD_SEEDS=1 runs alone:");
+        report.lines.iter().take(SHOWN).for_each(|line| println!("{line}"));
+    }
+    assert!(failed.is_empty(), "{} of {count} seeds failed, the first is seed {}", failed.len(), failed[0].0);
 }
 
-/// Who waits for the same thing is woken in an order that tokio draws at random; what each does and when is the seed's alone.
+/// Each client does the same at the same time when a seed is run again. Who waits for the same thing is woken in an order that
+/// tokio draws at random, which in one seed of thirty makes a difference to more than the order of the lines.
 #[test]
-fn the_same_seed_takes_the_same_course() {
-    for seed in number("ROADSTEAD_SEED", 0)..number("ROADSTEAD_SEEDS", 5) {
-        let [first, second] = [run(seed), run(seed)].map(|mut report| {
-            report.lines.sort();
-            report.lines
-        });
-        let differs = first.iter().zip(&second).find(|(first, second)| first != second);
-        if !(first.len() == second.len() && differs.is_none()) { println!("seed {seed}: {differs:#?}"); }
-    }
+fn a_seed_takes_the_same_course_again() {
+    let course = |seed| {
+        let mut lines = run(seed).lines;
+        lines.sort();
+        lines
+    };
+    let differ: Vec<u64> = (0..10).filter(|seed| course(*seed) != course(*seed)).collect();
+    assert!(differ.len() < 3, "seeds {differ:?} took another course");
 }
 
-/// The reports of those of `count` seeds from `first` that failed, in order. Runs as many at once as there are processors.
+/// The reports of those of `count` seeds from `first` that failed, in order, or of the only one. Runs as many at once as there are processors.
 fn run_all(first: u64, count: u64) -> Vec<(u64, Report)> {
     let (next, running) = (Arc::new(AtomicU64::new(first)), Arc::new(Mutex::new(BTreeSet::new())));
     let (sender, reports) = mpsc::channel();
@@ -83,7 +85,7 @@ fn run_all(first: u64, count: u64) -> Vec<(u64, Report)> {
     let mut failed = Vec::new();
     for _ in 0..count {
         let (seed, report) = reports.recv_timeout(STUCK).unwrap_or_else(|_| panic!("stuck: seeds {:?}", running.lock().unwrap()));
-        if !report.faults.is_empty() {
+        if !report.faults.is_empty() || count == 1 {
             failed.push((seed, report));
         }
     }

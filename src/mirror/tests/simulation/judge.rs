@@ -10,11 +10,11 @@ use crate::mirror::{BlobAnswer, Error, Kind};
 use crate::oci::Span;
 use crate::request::Served;
 
-/// How many transfers of a blob from its first byte to its end may be under way at once; `None` where it may not fit and is
-/// passed through to each client.
+/// How many transfers of a blob from its first byte to its end may be under way at once; `None` where it may not fit, or
+/// the disk may not take it, and it is passed through to each client.
 pub(super) fn most_fills(world: &World, blob: usize) -> Option<usize> {
     let last = blob + 1 == world.blobs.len();
-    (world.is_ample() || last).then_some(1)
+    ((world.is_ample() && world.disk.is_well()) || last).then_some(1)
 }
 
 /// Who judges.
@@ -76,7 +76,7 @@ impl Judge {
         }
         // A HEAD is not held against the manifest.
         // Nor, as yet, what is passed through.
-        let checked = question.announced && answer.content.is_some() && self.world.is_ample();
+        let checked = question.announced && answer.content.is_some() && self.world.is_ample() && self.world.disk.is_well();
         let excused = missized && !checked;
         if answer.length.is_some_and(|length| length != truth) && !excused {
             self.log.fault(Rule::Length, who, format_args!("told {:?} of blob {blob} with {truth} bytes", answer.length));
@@ -138,7 +138,7 @@ impl Judge {
             Kind::Overloaded => stopped || error.to_string().contains("through other repositories"),
             Kind::Internal => false,
         };
-        if self.is_known(error.kind) {
+        if self.is_known(blob, error.kind) {
             return;
         }
         if !honest {
@@ -158,10 +158,12 @@ impl Judge {
         one_is_well && truth.holders[question.repository] && (truth.sized || question.announced) && vices.all(good)
     }
 
-    /// Errors that are known to be wrong, and yet to be mended: what has no room is neither passed through once its download
-    /// began, nor taken up where a transfer of it broke.
-    fn is_known(&self, kind: Kind) -> bool {
-        !self.world.is_ample() && matches!(kind, Kind::Internal | Kind::BadGateway | Kind::TimedOut)
+    /// Errors that are known to be wrong, and yet to be mended: what the disk does not take is neither passed through once its
+    /// download began, nor taken up where a transfer of it broke; and what breaks behind its last byte is not taken for whole.
+    fn is_known(&self, blob: usize, kind: Kind) -> bool {
+        let unstored = !self.world.is_ample() || !self.world.disk.is_well();
+        let beyond = self.upstream.record().beyond.contains(&blob);
+        (unstored || beyond) && matches!(kind, Kind::Internal | Kind::BadGateway | Kind::TimedOut)
     }
 
     fn fault(&self, reading: &Reading, rule: Rule, what: std::fmt::Arguments<'_>) {

@@ -18,7 +18,7 @@ use crate::mirror::Mirror;
 use crate::mirror::tests::{digest_of, permit, registry_at, upstream};
 use crate::oci::Reference;
 use crate::request::{Item, Served};
-use crate::store::Store;
+use crate::store::{Faults, Store};
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstreams;
 use crate::upstream::scripted::config;
@@ -29,6 +29,8 @@ pub(super) struct Life {
     store: Arc<Store>,
     tracker: TaskTracker,
     stop: CancellationToken,
+    /// What fails of the disk.
+    pub(super) faults: Faults,
     /// The store's housekeeping.
     keeper: Mutex<Option<JoinHandle<()>>>,
     /// The repositories whose manifest was fetched in this life, so that it knows the sizes in it.
@@ -37,16 +39,17 @@ pub(super) struct Life {
 
 impl Life {
     /// Starts the mirror over what lies in `folder`. `None` where the folder is still in use.
-    pub(super) async fn begin(folder: &Path, judge: &Judge) -> Option<Self> {
+    pub(super) async fn begin(life: u64, folder: &Path, judge: &Judge) -> Option<Self> {
         let cache = Cache { directory: folder.to_owned(), max_size: Some(judge.world.room), memory: 1 << 20 };
-        let telemetry = Telemetry::quiet();
-        let store = match Store::open(&cache, telemetry.clone()).await {
+        let (telemetry, faults) = (Telemetry::quiet(), Faults::default());
+        let store = match Store::open_faulty(&cache, telemetry.clone(), faults.clone()).await {
             Ok(store) => store,
             Err(error) => {
                 judge.log.fault(Rule::Leftover, "mirror", format_args!("cannot start again: {error}"));
                 return None;
             }
         };
+        judge.world.disk.spoil(&faults, judge.world.seed, life);
         let urls: Vec<String> = HOSTS.iter().take(judge.world.sites.len()).map(|host| format!("https://{host}")).collect();
         let mut registry = registry_at(&urls.iter().map(String::as_str).collect::<Vec<_>>());
         registry.max_connections = 64;
@@ -54,7 +57,7 @@ impl Life {
         let upstreams = Upstreams::new(&config([registry]), upstream(move |asked| side.reply(asked)), telemetry.clone()).unwrap();
         let mirror = Mirror::new(store.clone(), upstreams, telemetry, tracker.clone(), stop.clone());
         let keeper = Mutex::new(Some(tokio::spawn(store.clone().run(stop.clone()))));
-        let mut life = Self { mirror, store, tracker, stop, keeper, announced: BTreeSet::new() };
+        let mut life = Self { mirror, store, tracker, stop, faults, keeper, announced: BTreeSet::new() };
         life.announce(judge).await;
         Some(life)
     }

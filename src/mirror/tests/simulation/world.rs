@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::dice::Dice;
+use super::disk::Disk;
 use super::vice::Vice;
 use crate::mirror::tests::IMAGE;
 use crate::oci::{Algorithm, Digest};
@@ -29,6 +30,7 @@ pub(super) struct World {
     pub(super) clients: Vec<Vec<Visit>>,
     /// How each run of the mirror but the last ends.
     pub(super) ends: Vec<End>,
+    pub(super) disk: Disk,
 }
 
 /// A blob as it truly is.
@@ -101,8 +103,9 @@ impl World {
         let room = room(&mut dice, &blobs);
         let clients = (0..dice.between(1, 12)).map(|_| visits(&mut dice, repositories, &blobs)).collect();
         let ends = ends(&mut dice);
+        let disk = Disk::new(&mut dice);
         blobs.push(Blob::new(dice.bytes(room), true, false, vec![true; repositories]));
-        Self { seed, repositories, sites, blobs, room, clients, ends }
+        Self { seed, repositories, sites, blobs, room, clients, ends, disk }
     }
 
     /// Whether there is room for everything at any time.
