@@ -15,10 +15,11 @@ mod upstream;
 mod vice;
 mod world;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, Once, mpsc};
 use std::time::Duration;
 
 use course::Report;
@@ -93,12 +94,28 @@ fn run_all(first: u64, count: u64) -> Vec<(u64, Report)> {
     failed
 }
 
+thread_local! {
+    /// How often this thread panicked. The runtime swallows the panics of its tasks.
+    static PANICS: Cell<u32> = const { Cell::new(0) };
+}
+
 /// Runs one seed; a panic in it is a fault of it.
 fn run(seed: u64) -> Report {
-    catch_unwind(AssertUnwindSafe(|| course::run(seed))).unwrap_or_else(|_| Report {
-        lines: Vec::new(),
-        faults: vec![Fault { rule: Rule::Panic, text: "the simulation panicked; see above".to_owned() }],
-    })
+    static WATCH: Once = Once::new();
+    WATCH.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICS.set(PANICS.get() + 1);
+            before(panic);
+        }));
+    });
+    PANICS.set(0);
+    let report = catch_unwind(AssertUnwindSafe(|| course::run(seed)));
+    let mut report = report.unwrap_or_else(|_| Report { lines: Vec::new(), faults: Vec::new() });
+    if PANICS.get() > 0 {
+        report.faults.push(Fault { rule: Rule::Panic, text: "something panicked; see above".to_owned() });
+    }
+    report
 }
 
 fn number(name: &str, default: u64) -> u64 {

@@ -89,7 +89,7 @@ impl Course {
                 format_args!("blob {blob}: {size} bytes, {short}, sized {sized}, announced {announced}, in {holders:?}"),
             );
         }
-        log.note("world", format_args!("disk: {:?}", world.disk));
+        log.note("world", format_args!("disk: {:?}, wrong sizes from {:?}", world.disk, world.mistaken));
         for (site, end) in world.sites.iter().enumerate() {
             log.note("world", format_args!("url {site}: {} times {:?}, tags {}", end.budget, end.vices, end.tagged));
         }
@@ -185,6 +185,7 @@ impl Course {
             for (repository, _) in truth.holders.iter().enumerate().filter(|(_, holds)| **holds) {
                 // What has no room and no length fails as yet: see the judge.
                 let known = !self.judge.world.is_ample() && !truth.sized;
+                let known = known || (truth.announced && self.judge.world.mistaken == Some(repository));
                 if let Err(what) = self.pull(mirror, repository, blob).await
                     && !known
                 {

@@ -77,7 +77,9 @@ impl Judge {
         // A HEAD is not held against the manifest.
         // Nor, as yet, what is passed through.
         let checked = question.announced && answer.content.is_some() && self.world.is_ample() && self.world.disk.is_well();
-        let excused = missized && !checked;
+        // As yet, also of who joins through another repository where the upstream tells no length.
+        let mistaken = self.world.mistaken.is_some() && self.world.blobs[blob].announced;
+        let excused = (missized && !checked) || mistaken;
         if answer.length.is_some_and(|length| length != truth) && !excused {
             self.log.fault(Rule::Length, who, format_args!("told {:?} of blob {blob} with {truth} bytes", answer.length));
         }
@@ -155,7 +157,8 @@ impl Judge {
         let mut vices = self.world.sites.iter().filter(|site| !site.is_honest()).flat_map(|site| &site.vices);
         let good = |vice: &Vice| !vice.lies() && !vice.is_final() && *vice != Vice::OtherTag && *vice != Vice::NoLength;
         let one_is_well = self.world.sites.iter().any(super::world::Site::is_honest);
-        one_is_well && truth.holders[question.repository] && (truth.sized || question.announced) && vices.all(good)
+        let mistaken = self.world.blobs[question.blob].announced && self.world.mistaken.is_some();
+        one_is_well && !mistaken && truth.holders[question.repository] && (truth.sized || question.announced) && vices.all(good)
     }
 
     /// Errors that are known to be wrong, and yet to be mended: what the disk does not take is neither passed through once its

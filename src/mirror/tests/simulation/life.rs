@@ -33,7 +33,7 @@ pub(super) struct Life {
     pub(super) faults: Faults,
     /// The store's housekeeping.
     keeper: Mutex<Option<JoinHandle<()>>>,
-    /// The repositories whose manifest was fetched in this life, so that it knows the sizes in it.
+    /// The repositories whose manifest was asked for upstream in this life, so that the mirror knows the sizes in it.
     pub(super) announced: BTreeSet<usize>,
 }
 
@@ -67,7 +67,7 @@ impl Life {
         for (repository, name) in REPOSITORIES.iter().enumerate().take(judge.world.repositories) {
             let reference = Reference::Digest(digest_of(&judge.world.manifest(repository)));
             match self.mirror.manifest(&permit(name, Item::Manifest(reference)), false).await {
-                Ok(answer) if answer.served == Served::Miss => drop(self.announced.insert(repository)),
+                Ok(answer) if answer.served != Served::Hit => drop(self.announced.insert(repository)),
                 Ok(_) => {}
                 Err(error) => judge.log.fault(Rule::Heals, "mirror", format_args!("no manifest of {name}: {error}")),
             }

@@ -16,7 +16,7 @@ pub(super) const HOSTS: [&str; 3] = ["a.test", "b.test", "c.test"];
 /// What is held back of an unverified blob.
 pub(super) const HELD_BACK: u64 = 64 << 10;
 /// Room for everything at once, the steps of a MiB included that are reserved where no length is known.
-const AMPLE: u64 = 8 << 20;
+const AMPLE: u64 = 5 << 20;
 const LONGEST: u64 = 400 << 10;
 
 /// The world of one seed.
@@ -24,6 +24,8 @@ pub(super) struct World {
     pub(super) seed: u64,
     pub(super) repositories: usize,
     pub(super) sites: Vec<Site>,
+    /// The repository whose manifest says wrong sizes, if one does.
+    pub(super) mistaken: Option<usize>,
     /// The last one is for the end: it fills the cache to the brim, and no client asks for it before.
     pub(super) blobs: Vec<Blob>,
     pub(super) room: u64,
@@ -98,14 +100,18 @@ impl World {
         let mut dice = Dice::of(&[seed]);
         let repositories = dice.between(1, 2) as usize;
         let honest = dice.chance(25);
+        let mistaken = (!honest && dice.chance(10)).then(|| dice.index(repositories));
         let sites = (0..dice.between(1, 3)).map(|_| Site::new(&mut dice, honest)).collect();
         let mut blobs = blobs(&mut dice, repositories);
         let room = room(&mut dice, &blobs);
         let clients = (0..dice.between(1, 12)).map(|_| visits(&mut dice, repositories, &blobs)).collect();
         let ends = ends(&mut dice);
         let disk = Disk::new(&mut dice);
-        blobs.push(Blob::new(dice.bytes(room), true, false, vec![true; repositories]));
-        Self { seed, repositories, sites, blobs, room, clients, ends, disk }
+        // Random throughout would take longer than all the rest.
+        let mut brim = dice.bytes(16);
+        brim.resize(usize::try_from(room).unwrap(), 0);
+        blobs.push(Blob::new(brim, true, false, vec![true; repositories]));
+        Self { seed, repositories, sites, mistaken, blobs, room, clients, ends, disk }
     }
 
     /// Whether there is room for everything at any time.
@@ -113,15 +119,15 @@ impl World {
         self.room == AMPLE
     }
 
-    /// Whether no URL ever misbehaves.
+    /// Whether no URL ever misbehaves, and no manifest is wrong.
     pub(super) fn is_honest(&self) -> bool {
-        self.sites.iter().all(Site::is_honest)
+        self.mistaken.is_none() && self.sites.iter().all(Site::is_honest)
     }
 
     /// The manifest of a repository; the same digest every time.
     pub(super) fn manifest(&self, repository: usize) -> Bytes {
         let layer = |blob: &Blob| {
-            let (digest, size) = (blob.digest, blob.bytes.len());
+            let (digest, size) = (blob.digest, blob.len() + u64::from(self.mistaken == Some(repository)));
             format!(r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{digest}","size":{size}}}"#)
         };
         let announced = self.blobs.iter().filter(|blob| blob.announced && blob.holders[repository]);
