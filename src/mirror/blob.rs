@@ -8,6 +8,7 @@ use super::{Error, Kind, Mirror, Place};
 use crate::oci::Digest;
 use crate::policy::Permit;
 use crate::request::{Item, Served};
+use crate::upstream::BlobAsk;
 
 /// So many downloads through other repositories are joined one after the other, when each fails.
 const MOST_FOREIGN_FAILURES: usize = 3;
@@ -132,7 +133,7 @@ impl Mirror {
     }
 
     async fn pass_through(&self, place: &Place, digest: &Digest) -> Result<Through, Error> {
-        let reply = place.registry.get_blob(&place.repository, digest, 0, &[]).await?;
+        let reply = place.registry.get_blob(&place.repository, digest, &BlobAsk::default()).await?;
         Ok(Through::new(reply, place.registry.label(), *digest))
     }
 

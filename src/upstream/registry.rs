@@ -47,6 +47,15 @@ pub(super) enum Use {
     Transfer,
 }
 
+/// Which URLs (by index) are not asked as configured.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Choice<'a> {
+    /// Never to be asked.
+    pub(super) skip: &'a [usize],
+    /// To be asked after all others.
+    pub(super) last: &'a [usize],
+}
+
 /// The right to one connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -90,12 +99,12 @@ impl Registry {
     }
 
     /// Tries the URLs in order with `attempt`, which is given a URL's index, until one succeeds or one's answer holds for
-    /// all. `skip` are URLs not to be asked. Everything together takes 20 s at most, of which each URL has its share; the
-    /// connection is the one that an answer may still hold.
+    /// all. Everything together takes 20 s at most, of which each URL has its share; the connection is the one that an answer
+    /// may still hold.
     pub(super) async fn over_urls<T, F>(
         &self,
         purpose: Use,
-        skip: &[usize],
+        choice: Choice<'_>,
         attempt: impl Fn(usize) -> F,
     ) -> Result<(T, Connection), Error>
     where
@@ -103,7 +112,8 @@ impl Registry {
     {
         let deadline = Instant::now() + BUDGET;
         let connection = timeout_at(deadline, self.connection(purpose)).await.map_err(|_| self.busy(purpose))?;
-        let urls: Vec<usize> = (0..self.sources.len()).filter(|index| !skip.contains(index)).collect();
+        let mut urls: Vec<usize> = (0..self.sources.len()).filter(|index| !choice.skip.contains(index)).collect();
+        urls.sort_by_key(|index| choice.last.contains(index));
         let mut failure: Option<Error> = None;
         for (asked, index) in urls.iter().copied().enumerate() {
             let now = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 
 use super::rests::Rests;
@@ -12,7 +12,7 @@ use crate::mirror::Mirror;
 use crate::oci::{Digest, Hasher};
 use crate::store::{self, Partial};
 use crate::telemetry::Telemetry;
-use crate::upstream::BlobReply;
+use crate::upstream::{BlobAsk, BlobReply};
 
 /// Chunks between the network and the disk. Each is at most what one read from the connection brings.
 const QUEUE: usize = 16;
@@ -101,7 +101,8 @@ impl Fill {
             let message = format!("{} sent wrong bytes for {} more than once; it rests", registry.label(), self.digest);
             Error::new(Kind::BadGateway, message).after(wait)
         })?;
-        let asked = registry.get_blob(&self.place.repository, &self.digest, from, &resting).await;
+        let ask = BlobAsk { from, skip: &resting, ..BlobAsk::default() };
+        let asked = registry.get_blob(&self.place.repository, &self.digest, &ask).await;
         asked.map_err(|error| self.unless_resting(error.into(), &resting))
     }
 
@@ -142,10 +143,17 @@ impl Fill {
 
     /// Takes bytes from the upstream until all are there, taking up broken transfers where they stopped.
     async fn receive(&self, mut reply: BlobReply, length: Option<u64>, chunks: mpsc::Sender<Bytes>) -> Result<u64, Error> {
-        let (mut received, mut resumes) = (0, Resumes::default());
+        let (mut received, mut resumes, mut at) = (0, Resumes::default(), reply.from);
         loop {
             let broken: Error = match reply.chunk().await {
-                Ok(Some(bytes)) => {
+                Ok(Some(mut bytes)) => {
+                    // An upstream that ignores ranges sends again what is here already.
+                    let again = (received - at).min(bytes.len() as u64);
+                    at += bytes.len() as u64;
+                    bytes.advance(usize::try_from(again).unwrap_or(bytes.len()));
+                    if bytes.is_empty() {
+                        continue;
+                    }
                     received += bytes.len() as u64;
                     if length.is_some_and(|length| received > length) {
                         return Err(self.wrong_length("more bytes than it announced"));
@@ -161,6 +169,7 @@ impl Fill {
                 Err(error) => error.into(),
             };
             reply = self.resume(received, length, &mut resumes, broken).await?;
+            at = reply.from;
         }
     }
 

@@ -24,36 +24,6 @@ async fn the_head_is_had_before_the_bytes() {
     assert_eq!(read(reply).await.unwrap(), b"x");
 }
 
-fn partial(range: &'static str, body: &'static str) -> Bench {
-    Bench::new(&["https://r.test"], move |request| {
-        assert_eq!(request.headers[RANGE], "bytes=4-");
-        Reply::status(206).header("content-range", range).step(Step::Bytes(body.into()))
-    })
-}
-
-#[tokio::test]
-async fn a_resume_must_begin_where_it_was_asked_to() {
-    let reply = partial("bytes 4-9/10", "456789").blob(4).await.unwrap();
-    assert_eq!((reply.length, reply.from), (Some(10), 4));
-    assert_eq!(read(reply).await.unwrap(), b"456789");
-    assert_eq!(partial("bytes 4-9/*", "456789").blob(4).await.unwrap().length, None);
-    for range in ["bytes 3-9/10", "bytes 0-9/10", "bytes */10", "nonsense", ""] {
-        assert_eq!(partial(range, "").blob(4).await.unwrap_err().kind, Kind::Failed, "{range}");
-    }
-}
-
-#[tokio::test]
-async fn an_upstream_that_ignores_ranges_is_read_up_to_the_offset() {
-    let bench = Bench::new(&["https://r.test"], |_| {
-        Reply::status(200).header("content-length", "10").step(Step::Bytes("012".into())).step(Step::Bytes("3456789".into()))
-    });
-    let reply = bench.blob(4).await.unwrap();
-    assert_eq!((reply.length, reply.from), (Some(10), 4));
-    assert_eq!(read(reply).await.unwrap(), b"456789");
-    assert_eq!(read(bench.blob(10).await.unwrap()).await.unwrap(), b"");
-    assert_eq!(read(bench.blob(11).await.unwrap()).await.unwrap_err().kind, Kind::Failed);
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_broken_and_a_silent_body_are_told_apart() {
     let broken = Bench::new(&["https://r.test"], |_| Reply::status(200).step(Step::Bytes("x".into())).step(Step::Break));
