@@ -244,6 +244,11 @@ impl Store {
         blocking(move || Partial::begin(content, registry, digest, length)).await
     }
 
+    /// TEMPORARY
+    pub async fn take_up(&self, _registry: &RegistryName, _digest: &Digest) -> Option<Partial> {
+        None
+    }
+
     /// Returns when all records are durable, or the disk has refused them. Cancelling changes nothing.
     pub async fn flush(&self) {
         self.content.index.flush().await;
@@ -270,7 +275,7 @@ impl Store {
 }
 
 /// Runs `work` on the blocking pool, to its end even if the future is dropped. A panic in it goes on here.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await.map_err(tokio::task::JoinError::try_into_panic) {
         Ok(done) => done,
         Err(Ok(panic)) => std::panic::resume_unwind(panic),
