@@ -284,10 +284,6 @@ impl Download {
         self.happened(event);
     }
 
-    fn kept_until(&self, at: u64) -> u64 {
-        self.source.get().map_or(at, |source| source.kept_until(at))
-    }
-
     fn attempt(&self) -> u64 {
         self.attempt.load(Ordering::Acquire)
     }

@@ -16,7 +16,7 @@ use super::plan::Rate;
 use super::readers::Readers;
 use super::rests::Rests;
 use super::sides::{Claims, Sides};
-use super::sink::{QUEUE, Sink};
+use super::sink::{QUEUE, SLOW_DISK, Sink};
 use super::{Download, Error, Kind, LATER, Place};
 use crate::mirror::Mirror;
 use crate::oci::{Digest, Hasher, Span};
@@ -144,15 +144,22 @@ impl Fill {
         };
         let length = self.checked_length(&reply)?;
         self.mirror.learn_link(&self.place, &self.digest).await;
-        let partial = match self.mirror.store.begin(&self.place.name, &self.digest, length).await {
-            Ok(partial) => Some(Arc::new(partial)),
-            Err(error) => {
-                tracing::info!(digest = %self.digest, %error, "cannot be stored; passing it through");
-                self.open_window(0)?;
-                None
-            }
-        };
+        let partial = self.room(length).await;
+        if partial.is_none() {
+            self.open_window(0)?;
+        }
         Ok((Course { length, partial }, Start { reply: Some(reply), origins: Origins::default() }))
+    }
+
+    /// A file for the bytes, where there is room for it.
+    async fn room(&self, length: Option<u64>) -> Option<Arc<Partial>> {
+        let begun = self.mirror.store.begin(&self.place.name, &self.digest, length);
+        match tokio::time::timeout(SLOW_DISK, begun).await {
+            Ok(Ok(partial)) => return Some(Arc::new(partial)),
+            Ok(Err(error)) => tracing::info!(digest = %self.digest, %error, "cannot be stored; passing it through"),
+            Err(_) => tracing::warn!(digest = %self.digest, "the disk is too slow to store it; passing it through"),
+        }
+        None
     }
 
     /// Sees to it that what is here already may be served in this repository.

@@ -64,11 +64,11 @@ pub(in crate::mirror) struct Seat {
 }
 
 impl Seat {
-    /// A place for a reader of everything; `None` where the first bytes have gone by.
+    /// A place for a reader of everything; `None` where bytes have gone by that it would miss, or would keep all others
+    /// waiting for.
     pub(in crate::mirror) fn take(download: &Arc<Download>) -> Option<Self> {
         let mut inner = download.readers.lock();
-        let kept = download.kept_until(0);
-        if kept < inner.ring.start() {
+        if inner.ring.start() > 0 {
             return None;
         }
         Some(inner.seat(download, 0, u64::MAX))

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::phase::Event;
-use super::{fill, plan};
+use super::{fill, hold, plan};
 use crate::oci::Span;
 use crate::store::{self, Partial};
 use crate::upstream::{BlobAsk, BlobReply};
@@ -121,14 +121,15 @@ impl Sides<'_> {
         while running.next().await.is_some() {}
     }
 
-    /// What is to be fetched for one of those who wait.
+    /// What is to be fetched for one of those who wait. The tail is shown to nobody before all is there.
     fn piece(&self) -> Option<Span> {
+        let shown = hold::released(self.length, Some(self.length));
         let (front, rate, claims) = (self.attempt.front(), self.attempt.rate(), self.claims.spans());
         let wanted = |(at, end): (u64, u64)| {
             let missing = self.partial.first_gap(Span::new(at.min(self.length), self.length));
             plan::piece(at, end.min(self.length), front, rate, missing, &claims)
         };
-        self.attempt.readers().waiting().into_iter().find_map(wanted)
+        self.attempt.readers().waiting().into_iter().filter(|(at, _)| *at < shown).find_map(wanted)
     }
 
     /// Fetches one piece. `None` where that failed; what came of it is kept.

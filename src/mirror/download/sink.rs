@@ -16,7 +16,7 @@ use crate::store::{self, Partial};
 /// Items between the network and the disk. Each is at most what one read from the connection brings.
 pub(super) const QUEUE: usize = 16;
 /// A disk that takes longer than this for so little has failed.
-const SLOW_DISK: Duration = Duration::from_secs(10);
+pub(super) const SLOW_DISK: Duration = Duration::from_secs(10);
 /// What is hashed from the file at once.
 const PIECE: u64 = 1 << 20;
 
