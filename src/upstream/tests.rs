@@ -1,6 +1,7 @@
 //! The whole of asking an upstream, against scripted ones.
 
 mod blobs;
+mod busy;
 mod pace;
 mod parts;
 mod urls;
