@@ -1,15 +1,16 @@
 //! One upstream registry: its URLs, tried in order.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Method;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, Timeout, timeout, timeout_at};
 
 use super::base::{Base, concrete};
 use super::connections::{Connection, Connections, Full, Use};
 use super::fetch::{Ask, Fetched, Line, Source};
+use super::health::Health;
 use super::retry::{self, Next};
 use super::{Error, Kind, Via};
 use crate::config;
@@ -36,6 +37,7 @@ pub(super) struct Shared {
 pub struct Registry {
     shared: Arc<Shared>,
     sources: Vec<Source>,
+    health: Mutex<Health>,
 }
 
 /// Which URLs (by index) are not asked as configured.
@@ -66,7 +68,8 @@ impl Shared {
             Some(Source { base, authenticator })
         };
         let sources = self.config.urls.iter().map(source).collect::<Option<Vec<_>>>()?;
-        Some(Registry { shared: self.clone(), sources })
+        let health = Mutex::new(Health::new(sources.len()));
+        Some(Registry { shared: self.clone(), sources, health })
     }
 }
 
@@ -94,12 +97,11 @@ impl Registry {
     {
         let deadline = Instant::now() + BUDGET;
         let connection = self.connection(purpose, deadline).await?;
-        let mut urls: Vec<usize> = (0..self.sources.len()).filter(|index| !choice.skip.contains(index)).collect();
-        urls.sort_by_key(|index| choice.last.contains(index));
+        let urls = self.order(choice);
         let mut failure: Option<Error> = None;
         for (asked, index) in urls.iter().copied().enumerate() {
             let share = retry::share(deadline - Instant::now(), urls.len() - asked);
-            let error = match timeout(share, attempt(index)).await.unwrap_or_else(|_| Err(self.late(index))) {
+            let error = match self.noted(index, timeout(share, attempt(index))).await {
                 Ok(reply) => return Ok((reply, connection)),
                 Err(error) if retry::next(error.kind) == Next::Stop => return Err(error),
                 Err(error) => error,
@@ -113,6 +115,28 @@ impl Registry {
         // What a URL that rests would say, nobody knows: the others' "not there" does not stand for it.
         let whole = urls.len() == self.sources.len();
         Err(failure.filter(|failure| whole || failure.kind != Kind::NotFound).unwrap_or_else(|| self.resting()))
+    }
+
+    /// Waits for the URL at `index` to be asked, and remembers whether it could be reached.
+    async fn noted<T>(&self, index: usize, asking: Timeout<impl Future<Output = Result<T, Error>>>) -> Result<T, Error> {
+        let began = Instant::now();
+        let result = asking.await.unwrap_or_else(|_| Err(self.late(index)));
+        let ended = result.as_ref().map(|_| ()).map_err(|error| error.kind);
+        self.health().asked(index, ended, began, Instant::now());
+        result
+    }
+
+    /// The URLs to be asked: first those that answer, then those that could not be reached lately, then those that `choice` puts
+    /// last; among their like as configured.
+    fn order(&self, choice: Choice<'_>) -> Vec<usize> {
+        let (health, now) = (self.health(), Instant::now());
+        let mut urls: Vec<usize> = (0..self.sources.len()).filter(|url| !choice.skip.contains(url)).collect();
+        urls.sort_by_key(|url| (choice.last.contains(url), health.is_last(*url, now)));
+        urls
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn resting(&self) -> Error {

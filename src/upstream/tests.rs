@@ -2,6 +2,7 @@
 
 mod blobs;
 mod busy;
+mod health;
 mod pace;
 mod parts;
 mod urls;
