@@ -1,16 +1,19 @@
 //! Other registries: which one a name means, how to ask it, and what its answers mean.
 //!
-//! Asking goes through four small steps, each in its own file: `registry` tries the URLs in order under one deadline,
-//! `fetch` does one URL with its challenge and its redirects, `retry` decides what a failure means for the rest, and
-//! [`egress`](crate::egress) connects. The tables (`redirect`, `retry`, `link`, `content_range`, `validator`, `pace`, `status`) are pure.
+//! Asking goes through four small steps, each in its own file: `registry` tries the URLs in turn under one deadline and with a
+//! connection from `connections`, `fetch` does one URL with its challenge and its redirects, `retry` decides what a failure
+//! means for the rest, and [`egress`](crate::egress) connects. The tables (`redirect`, `retry`, `health`, `pace`, `link`,
+//! `content_range`, `validator`, `status`) are pure.
 //!
-//! Nothing is remembered here of what upstreams answered, tokens apart: that is `mirror`'s.
+//! Nothing is remembered here of what upstreams answered, tokens and whether they answer at all apart: that is `mirror`'s.
 
 mod base;
 mod blob;
+mod connections;
 mod content_range;
 mod error;
 mod fetch;
+mod health;
 mod link;
 mod list;
 mod manifest;

@@ -4,9 +4,10 @@ mod reply;
 
 use http::{HeaderValue, Method, StatusCode};
 
+use super::connections::Use;
 use super::content_range::ContentRange;
 use super::fetch::Fetched;
-use super::registry::{Choice, Use};
+use super::registry::Choice;
 use super::{Error, Kind, Registry, Validator, status};
 use crate::oci::{Digest, RepositoryName};
 pub use reply::BlobReply;

@@ -5,8 +5,9 @@ use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use url::Url;
 
+use super::connections::Use;
 use super::fetch::Ask;
-use super::registry::{Choice, Use};
+use super::registry::Choice;
 use super::{Error, Registry, link};
 use crate::oci::{self, Digest, RepositoryName};
 

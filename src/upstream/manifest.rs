@@ -4,8 +4,9 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 
+use super::connections::Use;
 use super::fetch::Fetched;
-use super::registry::{Choice, Use};
+use super::registry::Choice;
 use super::{Error, Registry, status};
 use crate::oci::{self, Algorithm, Digest, MAX_MANIFEST, Reference, RepositoryName};
 

@@ -1,6 +1,8 @@
 //! The whole of asking an upstream, against scripted ones.
 
 mod blobs;
+mod busy;
+mod health;
 mod pace;
 mod parts;
 mod urls;

@@ -8,10 +8,10 @@ use tokio::time::{Instant, timeout};
 
 use super::BlobAsk;
 use crate::egress::{self, Body};
+use crate::upstream::connections::Connection;
 use crate::upstream::content_range::ContentRange;
 use crate::upstream::fetch::Fetched;
 use crate::upstream::pace::{Pace, Verdict};
-use crate::upstream::registry::Connection;
 use crate::upstream::{Error, Kind, Validator};
 
 /// A blob, or a part of one, on its way. Not verified. Holds one of the upstream's connections until it is over, well or badly,

@@ -141,18 +141,6 @@ async fn all_urls_together_take_twenty_seconds() {
     assert_eq!(started.elapsed().as_secs(), 20);
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_finds_no_free_connection_within_the_budget_is_told() {
-    let change = |configured: &mut config::Registry| configured.max_connections = 1;
-    let bench = Bench::with(&["https://r.test"], change, |_| Reply::ok("blob"));
-    let held = bench.blob(0).await.unwrap();
-    let started = Instant::now();
-    assert_eq!(bench.kind().await, Kind::Overloaded);
-    assert_eq!((started.elapsed().as_secs(), bench.other.seen().len()), (20, 1));
-    drop(held);
-    assert!(bench.head().await.is_ok());
-}
-
 #[tokio::test]
 async fn a_url_that_rests_does_not_say_that_it_is_not_there() {
     let bench = two(|| Reply::ok("a"), || Reply::status(404));
