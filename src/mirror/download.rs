@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `phase` | the states above, and which follows on what (pure) |
 //! | `fill` | the task: one attempt after the other, and what becomes of the file |
+//! | `attempt` | what the parts of one attempt share, and how they run side by side |
 //! | `feed` | an attempt's upstream side: the main transfer, resumed as often as need be |
 //! | `sides` | small transfers beside it, for readers that are far ahead |
 //! | `sink` | an attempt's other side: hash, write, or pass on |
@@ -27,6 +28,7 @@
 //! The last bytes stay behind [`hold::released`] until `Verified`, so nobody ever completes a wrong answer. Making the blob
 //! durable comes after that and holds nobody up.
 
+mod attempt;
 mod feed;
 mod fill;
 mod hold;

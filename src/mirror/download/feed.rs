@@ -4,10 +4,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::attempt::Attempt;
 use super::plan::{self, Next};
 use super::resume::{self, Rest, Resumes};
 use super::sides::Claims;
-use super::{Error, Kind, fill};
+use super::{Error, Kind, LATER};
 use crate::oci::Span;
 use crate::upstream::{BlobAsk, BlobReply, Validator};
 
@@ -31,7 +32,7 @@ pub(super) enum Ending {
     /// What came is not the blob.
     Wrong(Error),
     /// The upstream has another content now, from the first byte on: here it comes.
-    Changed(BlobReply),
+    Changed(Box<BlobReply>),
     /// What was received is lost to us, or nobody wants it any more.
     Lost(Error),
     /// Nobody takes what comes.
@@ -40,7 +41,7 @@ pub(super) enum Ending {
 
 /// The main transfer of one attempt.
 pub(super) struct Feed<'a> {
-    attempt: &'a fill::Attempt<'a>,
+    attempt: &'a Attempt<'a>,
     claims: &'a Claims,
     items: mpsc::Sender<Item>,
     line: Option<Line>,
@@ -68,7 +69,7 @@ struct Line {
 impl<'a> Feed<'a> {
     /// A transfer that begins with `reply`, where there is one already. `length` is the blob's.
     pub(super) fn new(
-        attempt: &'a fill::Attempt<'a>,
+        attempt: &'a Attempt<'a>,
         claims: &'a Claims,
         reply: Option<BlobReply>,
         length: Option<u64>,
@@ -180,6 +181,10 @@ impl<'a> Feed<'a> {
         let ask = BlobAsk { from, until, validator: self.validator.as_ref(), skip: &self.unfit, last: &last };
         let reply = match self.attempt.ask(&ask).await {
             Ok(reply) => reply,
+            Err(error) if error.kind == Kind::Overloaded && self.resumes.busy() => {
+                tokio::time::sleep(error.retry_after.unwrap_or(LATER)).await;
+                return Ok(());
+            }
             Err(error) => return self.break_off(error).await,
         };
         let same = self.validator.as_ref().zip(reply.validator.as_ref()).filter(|(had, has)| from > 0 && had.url() == has.url());
@@ -193,7 +198,7 @@ impl<'a> Feed<'a> {
                 self.follow(reply);
                 Ok(())
             }
-            Rest::StartOver => Err(Ending::Changed(reply)),
+            Rest::StartOver => Err(Ending::Changed(Box::new(reply))),
             Rest::Unfit => {
                 self.unfit.push(reply.url);
                 self.break_off(self.attempt.wrong("another content than before")).await

@@ -8,11 +8,15 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// What counts as progress: else an upstream that sends a byte and breaks, again and again, would hold a download for ever.
 const PROGRESS: u64 = 64 << 10;
 
+/// So often it is waited for a free connection to the upstream.
+const MOST_BUSY: u32 = 30;
+
 /// Counts the breaks of one download.
 #[derive(Debug, Default)]
 pub(super) struct Resumes {
     without_progress: u32,
     since_break: u64,
+    busy: u32,
 }
 
 impl Resumes {
@@ -21,7 +25,14 @@ impl Resumes {
         self.since_break += bytes;
         if self.since_break >= PROGRESS {
             self.without_progress = 0;
+            self.busy = 0;
         }
+    }
+
+    /// There was no free connection to ask over, which is no break. Whether to go on waiting for one.
+    pub(super) fn busy(&mut self) -> bool {
+        self.busy += 1;
+        self.busy <= MOST_BUSY
     }
 
     /// The transfer broke. How long to wait before going on, or `None` to give up.
@@ -82,6 +93,15 @@ mod tests {
             resumes.progressed(PROGRESS - 1);
             resumes.progressed(1);
         }
+    }
+
+    #[test]
+    fn a_busy_proxy_is_no_break_but_not_waited_for_for_ever() {
+        let mut resumes = Resumes::default();
+        assert_eq!((0..100).filter(|_| resumes.busy()).count(), 30);
+        assert_eq!(resumes.broke(), Some(FIRST_WAIT));
+        resumes.progressed(PROGRESS);
+        assert!(resumes.busy());
     }
 
     #[test]

@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::attempt::Attempt;
 use super::phase::Event;
-use super::{fill, hold, plan};
+use super::{hold, plan};
 use crate::oci::Span;
 use crate::store::{self, Partial};
 use crate::upstream::{BlobAsk, BlobReply};
@@ -86,7 +87,7 @@ impl Drop for Claim<'_> {
 
 /// The side transfers of one attempt.
 pub(super) struct Sides<'a> {
-    pub(super) attempt: &'a fill::Attempt<'a>,
+    pub(super) attempt: &'a Attempt<'a>,
     pub(super) claims: &'a Claims,
     pub(super) partial: &'a Arc<Partial>,
     pub(super) length: u64,

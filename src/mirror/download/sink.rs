@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::attempt::Attempt;
 use super::feed::Item;
-use super::fill::Attempt;
 use super::phase::Event;
 use super::{Error, Kind};
 use crate::oci::{Digest, Hasher, Span};
