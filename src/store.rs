@@ -9,6 +9,7 @@
 
 mod capacity;
 mod content;
+mod disk;
 mod draft;
 mod error;
 mod eviction;
@@ -17,11 +18,13 @@ mod index;
 mod layout;
 mod memory;
 mod partial;
+mod pool;
 mod purge;
 mod ranges;
 mod records;
 mod space;
 mod sweep;
+mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +37,9 @@ use tokio_util::sync::CancellationToken;
 pub use error::{Error, Kind};
 pub use files::Blob;
 pub use partial::Partial;
+pub(crate) use pool::blocking;
+#[cfg(test)]
+pub(crate) use pool::inline_blocking;
 pub use purge::Removed;
 pub use records::{Link, ListRecord, TagRecord};
 
@@ -41,6 +47,9 @@ use crate::config;
 use crate::oci::{Digest, MAX_MANIFEST, RegistryName, RepositoryName, Tag};
 use crate::telemetry::Telemetry;
 use content::Content;
+use disk::Disk;
+#[cfg(test)]
+pub(crate) use disk::{Faults, Operation};
 use records::{MAX_LIST_KEY, link_key, list_key, pin_key, tag_key};
 use space::Space;
 
@@ -74,20 +83,26 @@ impl Store {
     /// `Locked` where another process uses the folder, `Foreign` where it holds something else, `Version` where its format is
     /// unknown, `Full` and `Io`.
     pub async fn open(config: &config::Cache, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, Error> {
-        Self::open_in(config, Space::of(config.directory.clone()), telemetry).await
+        Self::open_in(config, Space::of(config.directory.clone()), Disk::default(), telemetry).await
     }
 
-    async fn open_in(config: &config::Cache, space: Space, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, Error> {
+    async fn open_in(config: &config::Cache, space: Space, disk: Disk, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, Error> {
         let config = config.clone();
-        let content = blocking(move || Content::open(&config, space, telemetry)).await?;
+        let content = blocking(move || Content::open(&config, space, disk, telemetry)).await?;
         Ok(Arc::new(Self { content: Arc::new(content), new_lists: AtomicU64::new(0), lists_grew: Notify::new() }))
+    }
+
+    /// Opens a cache folder on a disk that fails as `faults` say, with a file system that never runs out by itself.
+    #[cfg(test)]
+    pub(crate) async fn open_faulty(config: &config::Cache, telemetry: Arc<Telemetry>, faults: Faults) -> Result<Arc<Self>, Error> {
+        Self::open_in(config, Space::roomy(), Disk { faults: Some(faults) }, telemetry).await
     }
 
     /// Sweeps the folder behind whoever serves, then keeps house until `stop`; returns when everything is durable. Dropping
     /// the future loses the last uses of up to a minute, and leaves the sweep to end by itself.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let (content, stop_sweep) = (self.content.clone(), stop.clone());
-        let sweep = tokio::task::spawn_blocking(move || sweep::sweep(&content, &stop_sweep));
+        let sweep = pool::start(move || sweep::sweep(&content, &stop_sweep));
         let mut minute = tokio::time::interval(HOUSEKEEPING);
         loop {
             tokio::select! {
@@ -261,6 +276,7 @@ impl Store {
     }
 
     async fn keep_house(&self) {
+        self.with_content(|content| content.delete_again()).await;
         while self.with_content(|content| content.save_uses()).await {
             self.flush().await;
         }
@@ -273,16 +289,5 @@ impl Store {
         blocking(move || work(&content)).await
     }
 }
-
-/// Runs `work` on the blocking pool, to its end even if the future is dropped. A panic in it goes on here.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await.map_err(tokio::task::JoinError::try_into_panic) {
-        Ok(done) => done,
-        Err(Ok(panic)) => std::panic::resume_unwind(panic),
-        // The runtime is shutting down and polls nothing any more.
-        Err(Err(_)) => std::future::pending().await,
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::sync::{Arc, Weak};
 
-use super::content::{Content, PART, lock, now};
+use super::content::{Content, lock, now};
 use super::error::{Error, Kind};
 use super::eviction::{Use, Victim};
 use super::index::Table;
@@ -164,7 +164,7 @@ impl Content {
         }
         let root = self.layout.root().display();
         let message = format!("{bytes} bytes would leave less than a tenth of the file system of {root} free; make room there");
-        self.telemetry.health.troubled(PART, message.clone());
+        self.troubled("room", message.clone());
         Err(Error::new(Kind::NoRoom, message))
     }
 }

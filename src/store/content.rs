@@ -7,15 +7,13 @@
 //! before the table's lock, never while it is held, and no two stripes at once.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
+use super::disk::Disk;
 use super::draft::Draft;
 use super::error::{Error, Kind};
 use super::eviction::{self, Use, Victim};
@@ -25,6 +23,7 @@ use super::layout::Layout;
 use super::memory::Memory;
 use super::records::{blob_key, seconds, split_digest};
 use super::space::Space;
+use super::trouble::{DELETING, READING, Trouble};
 use crate::config;
 use crate::oci::{Digest, MAX_MANIFEST};
 use crate::telemetry::Telemetry;
@@ -32,15 +31,14 @@ use crate::telemetry::Telemetry;
 /// Files of different stripes are worked on at once.
 const STRIPES: usize = 64;
 
-/// The name of this part in health reports.
-pub(super) const PART: &str = "disk";
-
 /// All stored content.
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) index: Index,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) space: Space,
+    pub(super) disk: Disk,
+    pub(super) trouble: Trouble,
     pub(super) lingering: Mutex<Vec<super::capacity::Lingering>>,
     pub(super) files: Files,
     pub(super) memory: Memory,
@@ -52,28 +50,31 @@ pub(super) struct Content {
 
 impl Content {
     /// Opens the folder without looking at what is in it.
-    pub(super) fn open(config: &config::Cache, space: Space, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
-        let layout = Layout::open(&config.directory)?;
+    pub(super) fn open(config: &config::Cache, space: Space, disk: Disk, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
+        let layout = Layout::open(&config.directory, disk.clone())?;
         let cap = match config.max_size {
             Some(cap) => cap,
             None => space.measure().map_err(|error| Error::io("cannot measure", &config.directory, error))?.total / 10 * 8,
         };
-        let index = Index::open(&layout, telemetry.clone());
+        let index = Index::open(&layout, disk.clone(), telemetry.clone());
         let index = index.map_err(|error| Error::io("cannot start the thread for", &layout.index(), error))?;
         let rows = index.scan(index::Table::Pins, &[], |_| true);
         let pins: HashSet<Digest> = rows.keys().filter_map(|key| split_digest(key)).map(|(digest, _)| digest).collect();
-        telemetry.health.well(PART);
-        Ok(Self {
+        let content = Self {
             index,
             telemetry,
             space,
+            disk,
+            trouble: Trouble::default(),
             lingering: Mutex::default(),
             files: Files::default(),
             memory: Memory::new(config.memory),
             table: Mutex::new(eviction::Table::new(cap, pins)),
             stripes: std::array::from_fn(|_| Mutex::default()),
             layout,
-        })
+        };
+        content.well();
+        Ok(content)
     }
 
     /// Content whose file is open already; counts a use. No system call.
@@ -108,7 +109,7 @@ impl Content {
             return Err(Error::new(Kind::TooLarge, format!("{digest} has {} bytes and is not read into memory", blob.size)));
         }
         let mut bytes = vec![0; usize::try_from(blob.size).expect("at most 4 MiB")];
-        let read = blob.file.read_exact_at(&mut bytes, 0);
+        let read = self.disk.read_at(&blob.file, &mut bytes, 0);
         let right = read.is_ok() && Digest::of(digest.algorithm(), &bytes) == *digest;
         let _stripe = self.stripe(digest);
         if !right {
@@ -116,6 +117,7 @@ impl Content {
             read.map_err(|error| self.failed("read", "cannot read", &self.layout.blob(digest), error))?;
             return Ok(None);
         }
+        self.worked(READING);
         let bytes = Bytes::from(bytes);
         if self.table().size(digest).is_some() {
             self.memory.insert(*digest, bytes.clone());
@@ -152,7 +154,7 @@ impl Content {
         let synced = self.layout.sync(digest);
         synced.map_err(|error| self.failed("sync", "cannot make durable the name", &self.layout.blob(digest), error))?;
         self.telemetry.metrics.committed(started.elapsed());
-        self.telemetry.health.well(PART);
+        self.wrote();
         self.report_usage();
         Ok(blob)
     }
@@ -188,14 +190,6 @@ impl Content {
         }
     }
 
-    /// Counts a failure of the disk, and tells of it.
-    pub(super) fn failed(&self, operation: &'static str, doing: &str, path: &Path, error: io::Error) -> Error {
-        let error = Error::io(doing, path, error);
-        self.telemetry.metrics.store_failed(operation);
-        self.telemetry.health.troubled(PART, error.to_string());
-        error
-    }
-
     /// What was recorded of content whose file lies there, where something was.
     pub(super) fn recorded(&self, digest: &Digest) -> Option<Use> {
         self.index.get_blocking(&blob_key(digest)).and_then(|row| Use::decode(*digest, &row))
@@ -210,11 +204,9 @@ impl Content {
     }
 
     pub(super) fn unlink(&self, digest: &Digest) -> io::Result<bool> {
-        match std::fs::remove_file(self.layout.blob(digest)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+        let was_there = self.disk.remove(&self.layout.blob(digest))?;
+        self.worked(DELETING);
+        Ok(was_there)
     }
 
     pub(super) fn report_usage(&self) {
@@ -232,7 +224,7 @@ impl Content {
             return Ok(Some((blob, victims)));
         }
         let path = self.layout.blob(digest);
-        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let opened = self.disk.open(&path).and_then(|file| Ok((self.disk.metadata(&file)?.len(), file)));
         let (size, file) = match opened {
             Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -241,6 +233,7 @@ impl Content {
             }
             Err(error) => return Err(self.failed("open", "cannot open", &path, error)),
         };
+        self.worked(&["open"]);
         let known = self.table().size(digest);
         if known.or_else(|| self.recorded(digest).map(|row| row.size)).is_some_and(|known| known != size) {
             self.discard(digest, "its length has changed");

@@ -1,12 +1,10 @@
 //! A file that is being written, and the room that is reserved for it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::content::Content;
@@ -33,7 +31,7 @@ impl Draft {
     pub(super) fn new(content: Arc<Content>, room: u64) -> Result<Self, Error> {
         content.reserve(room)?;
         let path = content.layout.temporary();
-        let file = match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+        let file = match content.disk.create(&path) {
             Ok(file) => Arc::new(file),
             Err(error) => {
                 content.release(room);
@@ -70,12 +68,15 @@ impl Draft {
 
     /// Makes the bytes durable.
     pub(super) fn sync(&self) -> Result<(), Error> {
-        self.file.sync_all().map_err(|error| self.content.failed("sync", "cannot make durable", &self.path, error))
+        self.content.disk.sync(&self.file).map_err(|error| self.content.failed("sync", "cannot make durable", &self.path, error))
     }
 
     /// Gives back the disk space that was reserved behind byte `size`.
     pub(super) fn cut(&self, size: u64) -> Result<(), Error> {
-        self.file.set_len(size).map_err(|error| self.content.failed("write", "cannot cut", &self.path, error))
+        self.content
+            .disk
+            .set_length(&self.file, size)
+            .map_err(|error| self.content.failed("write", "cannot cut", &self.path, error))
     }
 
     /// The file has its place now and stays. What was reserved, for the caller to release.
@@ -87,40 +88,39 @@ impl Draft {
     /// Takes the reserved room from the file system, so that it is there when the bytes come, and in one piece. Where the
     /// file system cannot do that, writing will tell.
     fn allocate(&self, room: u64) -> Result<(), Error> {
-        match rustix::fs::fallocate(&*self.file, FallocateFlags::KEEP_SIZE, 0, room) {
-            Err(error @ (Errno::NOSPC | Errno::DQUOT)) => {
-                Err(self.content.failed("reserve", "cannot reserve room for", &self.path, error.into()))
+        let taken = with_relief(&self.content, room, || self.content.disk.allocate(&self.file, room));
+        match taken {
+            Err(error) if is_full(&error) || error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+                Err(self.content.failed("reserve", "cannot reserve room for", &self.path, error))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Writes at an offset. A file system that is full though room was reserved makes one eviction and a second try.
+/// Writes at an offset, see [`with_relief`].
 pub(super) fn write(content: &Content, path: &Path, file: &File, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-    let Err(error) = file.write_all_at(bytes, offset) else { return Ok(()) };
-    let full = matches!(error.kind(), io::ErrorKind::StorageFull);
-    let error = match full && content.relieve(bytes.len() as u64) {
-        true => match file.write_all_at(bytes, offset) {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        },
-        false => error,
-    };
-    Err(content.failed("write", "cannot write", path, error))
+    let written = with_relief(content, bytes.len() as u64, || content.disk.write_at(file, bytes, offset));
+    written.map_err(|error| content.failed("write", "cannot write", path, error))
+}
+
+/// Takes room on the disk. A file system that is full though room was reserved makes one eviction and a second try.
+fn with_relief(content: &Content, bytes: u64, take: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    match take() {
+        Err(error) if is_full(&error) && content.relieve(bytes) => take(),
+        other => other,
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if self.placed {
-            return;
+        if !self.placed {
+            self.content.delete_unfinished(std::mem::take(&mut self.path));
+            self.content.release(self.reserved);
         }
-        match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                self.content.failed("delete", "cannot delete", &self.path, error);
-            }
-            _ => {}
-        }
-        self.content.release(self.reserved);
     }
 }

@@ -16,7 +16,9 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use moka::sync::Cache;
 
+use super::disk::Disk;
 use super::layout::Layout;
+use super::pool;
 use crate::telemetry::Telemetry;
 use database::Database;
 use writer::Shared;
@@ -58,10 +60,10 @@ impl Index {
     ///
     /// # Errors
     /// Only when no thread can be had.
-    pub(super) fn open(layout: &Layout, telemetry: Arc<Telemetry>) -> std::io::Result<Self> {
+    pub(super) fn open(layout: &Layout, disk: Disk, telemetry: Arc<Telemetry>) -> std::io::Result<Self> {
         let weight = |key: &Key, value: &Bytes| u32::try_from(key.bytes.len() + value.len() + 200).unwrap_or(u32::MAX);
         let hot = Cache::builder().max_capacity(HOT_RECORDS).weigher(weight).build();
-        let database = Database::new(layout.index(), layout.broken_index());
+        let database = Database::new(layout.index(), layout.broken_index(), disk);
         let shared = Arc::new(Shared::new(database, hot, telemetry));
         shared.open();
         let own = shared.clone();
@@ -81,11 +83,15 @@ impl Index {
 
     /// A record. Cancelling leaves nothing behind.
     pub(super) async fn get(&self, key: Key) -> Option<Bytes> {
-        if let Some(known) = self.shared.known(&key) {
+        // Whether a removed record is known depends on how far the thread is. Where the order of things is to depend on
+        // nothing but the caller, all take the same way.
+        if !pool::is_inline()
+            && let Some(known) = self.shared.known(&key)
+        {
             return known;
         }
         let shared = self.shared.clone();
-        tokio::task::spawn_blocking(move || shared.read(&key)).await.ok().flatten()
+        pool::blocking(move || shared.read(&key)).await
     }
 
     /// A record. Blocks.

@@ -16,13 +16,14 @@
 //!
 //! Content exists where its file does: no record says so.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use super::disk::Disk;
 use super::error::{Error, Kind};
 use crate::oci::{Algorithm, Digest};
 
@@ -38,6 +39,7 @@ pub(super) struct Layout {
     /// Random, so that files of this run are told from leftovers.
     run: String,
     made: AtomicU64,
+    disk: Disk,
     _lock: File,
 }
 
@@ -60,18 +62,18 @@ impl Layout {
     ///
     /// # Errors
     /// `Foreign`, `Locked`, `Version`, `Io` and `Full`; nothing was changed in the first three cases.
-    pub(super) fn open(root: &Path) -> Result<Self, Error> {
-        make_folder(root)?;
-        refuse_foreign(root)?;
+    pub(super) fn open(root: &Path, disk: Disk) -> Result<Self, Error> {
+        make_folder(&disk, root)?;
+        refuse_foreign(&disk, root)?;
         let lock = lock(&root.join("lock"))?;
-        check_version(root)?;
+        check_version(&disk, root)?;
         fs::set_permissions(root, Permissions::from_mode(0o700))
             .map_err(|error| Error::io("cannot close to others", root, error))?;
         let run = format!("{:016x}", rand::random::<u64>());
-        let layout = Self { root: root.to_owned(), run, made: AtomicU64::new(0), _lock: lock };
-        make_folder(&layout.root.join("blobs"))?;
-        make_folder(&layout.partial())?;
-        sync_folder(root).map_err(|error| Error::io("cannot make durable", root, error))?;
+        let layout = Self { root: root.to_owned(), run, made: AtomicU64::new(0), disk, _lock: lock };
+        make_folder(&layout.disk, &layout.root.join("blobs"))?;
+        make_folder(&layout.disk, &layout.partial())?;
+        layout.disk.sync_folder(root).map_err(|error| Error::io("cannot make durable", root, error))?;
         Ok(layout)
     }
 
@@ -99,10 +101,10 @@ impl Layout {
     /// Moves a finished file to where content with this digest belongs. Durable after [`Layout::sync`]. Blocks.
     pub(super) fn place(&self, from: &Path, digest: &Digest) -> io::Result<()> {
         let to = self.blob(digest);
-        match fs::rename(from, &to) {
+        match self.disk.rename(from, &to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.make_shelf(Shelf::of(digest))?;
-                fs::rename(from, &to)
+                self.disk.rename(from, &to)
             }
             other => other,
         }
@@ -110,12 +112,12 @@ impl Layout {
 
     /// Makes the name of placed content durable. Blocks.
     pub(super) fn sync(&self, digest: &Digest) -> io::Result<()> {
-        sync_folder(&self.shelf(Shelf::of(digest)))
+        self.disk.sync_folder(&self.shelf(Shelf::of(digest)))
     }
 
     /// What lies on a shelf; nothing where there is none. Blocks.
     pub(super) fn entries(&self, shelf: Shelf) -> io::Result<Vec<Entry>> {
-        let folder = match fs::read_dir(self.shelf(shelf)) {
+        let folder = match self.disk.list(&self.shelf(shelf)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
         };
@@ -126,7 +128,7 @@ impl Layout {
     pub(super) fn leftovers(&self) -> io::Result<Vec<PathBuf>> {
         let own = format!("{}-", self.run);
         let mut found = Vec::new();
-        for file in fs::read_dir(self.partial())? {
+        for file in self.disk.list(&self.partial())? {
             let file = file?;
             if !file.file_name().to_string_lossy().starts_with(&own) {
                 found.push(file.path());
@@ -145,9 +147,9 @@ impl Layout {
 
     fn make_shelf(&self, shelf: Shelf) -> io::Result<()> {
         let (blobs, folder) = (self.root.join("blobs"), self.shelf(shelf));
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        sync_folder(&blobs.join(shelf.algorithm.as_str()))?;
-        sync_folder(&blobs)
+        self.disk.make_folder(&folder)?;
+        self.disk.sync_folder(&blobs.join(shelf.algorithm.as_str()))?;
+        self.disk.sync_folder(&blobs)
     }
 }
 
@@ -179,17 +181,16 @@ fn entry(shelf: Shelf, file: &fs::DirEntry) -> io::Result<Option<Entry>> {
     }))
 }
 
-fn make_folder(path: &Path) -> Result<(), Error> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| Error::io("cannot make the folder", path, error))
+fn make_folder(disk: &Disk, path: &Path) -> Result<(), Error> {
+    disk.make_folder(path).map_err(|error| Error::io("cannot make the folder", path, error))
 }
 
-fn refuse_foreign(root: &Path) -> Result<(), Error> {
+fn refuse_foreign(disk: &Disk, root: &Path) -> Result<(), Error> {
     let failed = |error| Error::io("cannot read the cache folder", root, error);
     if root.join("VERSION").try_exists().map_err(failed)? {
         return Ok(());
     }
-    for entry in fs::read_dir(root).map_err(failed)? {
+    for entry in disk.list(root).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         if !HARMLESS.iter().any(|harmless| name == *harmless) {
             let message = format!(
@@ -217,7 +218,7 @@ fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
-fn check_version(root: &Path) -> Result<(), Error> {
+fn check_version(disk: &Disk, root: &Path) -> Result<(), Error> {
     let path = root.join("VERSION");
     match fs::read_to_string(&path) {
         Ok(text) if text.trim() == FORMAT => Ok(()),
@@ -230,24 +231,21 @@ fn check_version(root: &Path) -> Result<(), Error> {
             Err(Error::new(Kind::Version, message))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            write_version(root).map_err(|error| Error::io("cannot write", &path, error))
+            write_version(disk, root).map_err(|error| Error::io("cannot write", &path, error))
         }
         Err(error) => Err(Error::io("cannot read", &path, error)),
     }
 }
 
-fn write_version(root: &Path) -> io::Result<()> {
+fn write_version(disk: &Disk, root: &Path) -> io::Result<()> {
     let new = root.join("VERSION.new");
-    let mut file = File::create(&new)?;
-    file.write_all(format!("{FORMAT}\n").as_bytes())?;
-    file.sync_all()?;
-    fs::rename(new, root.join("VERSION"))?;
+    disk.remove(&new)?;
+    let file = disk.create(&new)?;
+    disk.write_at(&file, format!("{FORMAT}\n").as_bytes(), 0)?;
+    disk.sync(&file)?;
+    disk.rename(&new, &root.join("VERSION"))?;
     // Before anything else lies here: a folder that has content and no version would be refused.
-    sync_folder(root)
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    disk.sync_folder(root)
 }
 
 #[cfg(test)]

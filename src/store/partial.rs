@@ -8,6 +8,7 @@ use super::content::{Content, lock};
 use super::draft::{self, Draft};
 use super::error::{Error, Kind};
 use super::files::Blob;
+use super::pool;
 use super::ranges::RangeSet;
 use crate::oci::{Digest, RegistryName, Span};
 
@@ -72,12 +73,12 @@ impl Partial {
     /// # Errors
     /// `Incomplete` where bytes are missing or it ended before, `Full` and `Io` where the disk fails. The download is over in each case.
     pub async fn commit(self: Arc<Self>) -> Result<Blob, Error> {
-        super::blocking(move || self.commit_now()).await
+        pool::blocking(move || self.commit_now()).await
     }
 
     /// Ends the download and keeps nothing of it. Dropping the future does not stop it.
     pub async fn discard(self: Arc<Self>) {
-        super::blocking(move || drop(lock(&self.draft).take())).await;
+        pool::blocking(move || drop(lock(&self.draft).take())).await;
     }
 
     /// TEMPORARY
@@ -129,7 +130,8 @@ impl Drop for Partial {
         let draft = self.draft.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(draft) = draft else { return };
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(draft))),
+            // It ends without being waited for.
+            Ok(_) => drop(pool::start(move || drop(draft))),
             Err(_) => drop(draft),
         }
     }

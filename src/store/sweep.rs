@@ -35,7 +35,7 @@ fn delete_leftovers(content: &Content) {
         Vec::new()
     });
     for path in leftovers {
-        if let Err(error) = std::fs::remove_file(&path) {
+        if let Err(error) = content.disk.remove(&path) {
             tracing::warn!(path = %path.display(), %error, "cannot delete what an earlier run left; delete it by hand");
         }
     }

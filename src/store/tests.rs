@@ -23,8 +23,12 @@ impl Folder {
     }
 
     async fn try_open(&self) -> Result<Arc<Store>, Error> {
-        let roomy = Space::measured_by(Box::new(|| Ok(FileSystem { total: 1 << 40, free: 1 << 40 })));
-        Store::open_in(&self.config(), roomy, Telemetry::quiet()).await
+        Store::open_in(&self.config(), Space::roomy(), Disk::default(), Telemetry::quiet()).await
+    }
+
+    /// Opens it on a disk that fails as told.
+    pub(super) async fn open_faulty(&self, faults: &Faults) -> Result<Arc<Store>, Error> {
+        Store::open_faulty(&self.config(), Telemetry::quiet(), faults.clone()).await
     }
 
     /// Opens it and lets the sweep go to its end.
@@ -50,7 +54,7 @@ impl Folder {
 }
 
 /// Drops a store and waits until its folder is free.
-async fn close(store: Arc<Store>) {
+pub(super) async fn close(store: Arc<Store>) {
     store.flush().await;
     while Arc::strong_count(&store.content) > 1 {
         tokio::task::yield_now().await;
@@ -330,7 +334,7 @@ async fn what_cannot_fit_is_refused_and_evicts_nothing() {
 async fn a_tenth_of_the_file_system_stays_free() {
     let folder = Folder::new(1000);
     let space = Space::measured_by(Box::new(|| Ok(FileSystem { total: 1000, free: 250 })));
-    let store = Store::open_in(&folder.config(), space, Telemetry::quiet()).await.unwrap();
+    let store = Store::open_in(&folder.config(), space, Disk::default(), Telemetry::quiet()).await.unwrap();
     let first = put(&store, 1, 100).await;
     let second = put(&store, 2, 100).await;
     assert!(!folder.path(&first).exists() && folder.path(&second).exists());
@@ -491,4 +495,34 @@ async fn a_put_goes_on_without_who_asked_for_it() {
     }
     close(store).await;
     assert!(folder.path(&digest).exists());
+}
+
+/// The order in which a few tasks on one store get on, with the disk in between.
+async fn order_of_events() -> Vec<(u8, u8)> {
+    let (folder, events) = (Folder::new(1000), Arc::new(std::sync::Mutex::new(Vec::new())));
+    let store = folder.open().await;
+    let work = (0..4u8).map(|task| {
+        let (store, events) = (store.clone(), events.clone());
+        async move {
+            for step in 0..4 {
+                let digest = put(&store, step, 100).await;
+                link(&store, "a/b", &digest);
+                events.lock().unwrap().push((task, step));
+                store.remove(&digest).await.unwrap();
+                linked(&store, "a/b", &digest).await;
+            }
+        }
+    });
+    futures_util::future::join_all(work.map(tokio::spawn)).await;
+    let events = events.lock().unwrap();
+    events.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_pool_on_one_thread_the_same_calls_take_the_same_course() {
+    let _inline = inline_blocking();
+    let first = order_of_events().await;
+    for _ in 0..20 {
+        assert_eq!(order_of_events().await, first);
+    }
 }

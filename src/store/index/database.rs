@@ -10,6 +10,7 @@ use bytes::Bytes;
 use redb::{Builder, ReadableDatabase, TableDefinition};
 
 use super::{Key, Table};
+use crate::store::disk::Disk;
 
 /// What redb may keep in memory. Hot records are kept by the caller.
 const PAGE_CACHE: usize = 32 << 20;
@@ -58,13 +59,14 @@ pub(super) type Batch = BTreeMap<Key, Option<Bytes>>;
 pub(super) struct Database {
     path: PathBuf,
     broken: PathBuf,
+    disk: Disk,
     open: RwLock<Option<redb::Database>>,
 }
 
 impl Database {
     /// Not open yet.
-    pub(super) fn new(path: PathBuf, broken: PathBuf) -> Self {
-        Self { path, broken, open: RwLock::new(None) }
+    pub(super) fn new(path: PathBuf, broken: PathBuf, disk: Disk) -> Self {
+        Self { path, broken, disk, open: RwLock::new(None) }
     }
 
     /// Opens the file where it is not open, making it where it is missing. One that is open is left to its readers: asking
@@ -164,7 +166,7 @@ impl Database {
 
     /// Opening also makes missing tables, which finds a damaged root.
     fn open_file(&self) -> Result<redb::Database, Fault> {
-        let database = Builder::new().set_cache_size(PAGE_CACHE).create(&self.path)?;
+        let database = self.disk.index(Builder::new().set_cache_size(PAGE_CACHE), &self.path)?;
         let mut transaction = database.begin_write()?;
         transaction.set_quick_repair(true);
         for table in TABLES {
@@ -185,7 +187,7 @@ mod tests {
     use super::*;
 
     fn database(folder: &std::path::Path) -> Database {
-        Database::new(folder.join("index"), folder.join("broken"))
+        Database::new(folder.join("index"), folder.join("broken"), Disk::default())
     }
 
     fn key(table: Table, bytes: &[u8]) -> Key {
@@ -243,7 +245,7 @@ mod tests {
         damaged.open().unwrap();
         assert_eq!(std::fs::read(folder.path().join("broken")).unwrap().len(), 100_000);
 
-        let failing = Database::new(folder.path().to_owned(), folder.path().join("x"));
+        let failing = Database::new(folder.path().to_owned(), folder.path().join("x"), Disk::default());
         assert!(matches!(failing.open(), Err(Fault::Failed(_))));
         assert_eq!(failing.get(&key(Table::Tags, b"")), Ok(None));
     }

@@ -11,13 +11,13 @@ fn value(text: &'static str) -> Bytes {
 
 fn open(layout: &Layout) -> (Index, Arc<Telemetry>) {
     let telemetry = Telemetry::quiet();
-    (Index::open(layout, telemetry.clone()).unwrap(), telemetry)
+    (Index::open(layout, Disk::default(), telemetry.clone()).unwrap(), telemetry)
 }
 
 #[tokio::test]
 async fn a_write_is_seen_at_once_and_after_opening_again() {
     let folder = tempfile::tempdir().unwrap();
-    let layout = Layout::open(folder.path()).unwrap();
+    let layout = Layout::open(folder.path(), Disk::default()).unwrap();
     let (index, _) = open(&layout);
     index.put(key("a1"), value("old"));
     index.put(key("a1"), value("new"));
@@ -41,7 +41,7 @@ async fn a_write_is_seen_at_once_and_after_opening_again() {
 #[tokio::test]
 async fn garbage_is_set_aside_with_a_warning_and_the_index_works() {
     let folder = tempfile::tempdir().unwrap();
-    let layout = Layout::open(folder.path()).unwrap();
+    let layout = Layout::open(folder.path(), Disk::default()).unwrap();
     std::fs::write(layout.index(), b"no index at all").unwrap();
     let (index, telemetry) = open(&layout);
     assert!(layout.broken_index().exists());
@@ -55,7 +55,7 @@ async fn garbage_is_set_aside_with_a_warning_and_the_index_works() {
 #[tokio::test]
 async fn a_disk_that_refuses_costs_nobody_anything_and_is_tried_again() {
     let folder = tempfile::tempdir().unwrap();
-    let layout = Layout::open(folder.path()).unwrap();
+    let layout = Layout::open(folder.path(), Disk::default()).unwrap();
     std::fs::create_dir(layout.index()).unwrap();
     let (index, telemetry) = open(&layout);
     index.put(key("a"), value("x"));
@@ -73,7 +73,7 @@ async fn a_disk_that_refuses_costs_nobody_anything_and_is_tried_again() {
 #[tokio::test]
 async fn a_fault_found_while_reading_starts_a_new_index() {
     let folder = tempfile::tempdir().unwrap();
-    let layout = Layout::open(folder.path()).unwrap();
+    let layout = Layout::open(folder.path(), Disk::default()).unwrap();
     let (index, _) = open(&layout);
     index.shared.report(Fault::Damaged("by a test".to_owned()));
     index.put(key("a"), value("x"));
