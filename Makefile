@@ -1,5 +1,5 @@
 # Thin on purpose: the work is cargo's and that of scripts/.
-.PHONY: help run test fuzz
+.PHONY: help run test simulate fuzz
 
 help: ## show these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 \t\2/p' Makefile
@@ -11,6 +11,9 @@ run: ## install what the build lacks, build in release mode, start on 127.0.0.1:
 test: ## install what the tests lack, then run everything
 	@scripts/install-packages test
 	@scripts/test
+
+simulate: ## ten thousand seeds of the mirror's simulation; SEED=n SEEDS=1 for one of them, with its trace
+	ROADSTEAD_SEED=$(or $(SEED),0) ROADSTEAD_SEEDS=$(or $(SEEDS),10000) cargo test --locked --lib simulation::seeds -- --nocapture
 
 fuzz: ## a minute of random input for each parser; needs cargo-fuzz
 	@scripts/fuzz

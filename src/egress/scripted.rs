@@ -1,6 +1,7 @@
 //! An [`Exchange`] that plays the other side: a closure answers, and what was asked is kept. For the tests of this room and
 //! of those that send through it.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,12 +32,18 @@ pub(crate) struct Answer {
     status: u16,
     headers: HeaderMap,
     body: VecDeque<Step>,
+    held: Held,
 }
+
+/// Something that lives as long as an exchange is under way, its body included.
+type Held = Option<Box<dyn Any + Send>>;
 
 /// What a body does next.
 pub(crate) enum Step {
     /// Bytes come.
     Bytes(Bytes),
+    /// The test takes note that the body came so far.
+    Note(Box<dyn FnOnce() + Send>),
     /// Nothing comes for a while.
     Pause(Duration),
     /// Nothing comes until the test says so.
@@ -50,7 +57,7 @@ pub(crate) enum Step {
 impl Reply {
     /// An empty answer.
     pub(crate) fn status(status: u16) -> Self {
-        Self::Answer(Answer { status, headers: HeaderMap::new(), body: VecDeque::new() })
+        Self::Answer(Answer { status, headers: HeaderMap::new(), body: VecDeque::new(), held: None })
     }
 
     /// A 200 with this body and its length.
@@ -69,6 +76,12 @@ impl Reply {
     /// With more body.
     pub(crate) fn step(mut self, step: Step) -> Self {
         self.answer().body.push_back(step);
+        self
+    }
+
+    /// Drops `guard` when nobody reads the answer any more, or waits for it: so a test sees how long it was of use.
+    pub(crate) fn holding(mut self, guard: impl Any + Send) -> Self {
+        self.answer().held = Some(Box::new(guard));
         self
     }
 
@@ -131,14 +144,17 @@ impl Exchange for Scripted {
 
 impl Answer {
     fn into_response(self) -> Response {
-        let stream = futures_util::stream::unfold(self.body, |mut steps| async {
+        let stream = futures_util::stream::unfold((self.body, self.held), |(mut steps, held)| async {
             loop {
                 match steps.pop_front()? {
-                    Step::Bytes(bytes) => return Some((Ok(bytes), steps)),
+                    Step::Bytes(bytes) => return Some((Ok(bytes), (steps, held))),
+                    Step::Note(note) => note(),
                     Step::Pause(time) => tokio::time::sleep(time).await,
                     Step::Wait(signal) => signal.notified().await,
                     Step::Hang => std::future::pending().await,
-                    Step::Break => return Some((Err(Error::new(Kind::Broken, "the connection broke as scripted")), steps)),
+                    Step::Break => {
+                        return Some((Err(Error::new(Kind::Broken, "the connection broke as scripted")), (steps, held)));
+                    }
                 }
             }
         });

@@ -4,6 +4,7 @@
 mod blobs;
 mod endings;
 mod ranges;
+mod simulation;
 mod tags;
 
 use std::os::unix::fs::FileExt;
@@ -44,6 +45,8 @@ struct Asked {
     host: String,
     path: String,
     range: Option<String>,
+    /// The validator under which a range is wanted.
+    if_range: Option<String>,
 }
 
 impl Asked {
@@ -121,13 +124,14 @@ impl Bench {
 fn upstream(script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Arc<Scripted> {
     let count = AtomicUsize::new(0);
     Scripted::new(move |_, request| {
-        let range = request.headers.get("range").map(|range| range.to_str().unwrap().to_owned());
+        let header = |name| request.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         script(&Asked {
             nth: count.fetch_add(1, Ordering::SeqCst),
             method: request.method.to_string(),
             host: request.url.host_str().unwrap().to_owned(),
             path: request.url.path().to_owned(),
-            range,
+            range: header("range"),
+            if_range: header("if-range"),
         })
     })
 }

@@ -1,0 +1,47 @@
+//! The only source of chance in the simulation.
+
+use rand::rngs::SmallRng;
+use rand::{Rng, RngExt, SeedableRng};
+
+/// Draws that depend on what they were made of and on nothing else.
+pub(super) struct Dice(SmallRng);
+
+impl Dice {
+    /// Dice of one purpose: what is drawn for another does not change what these give.
+    pub(super) fn of(purpose: &[u64]) -> Self {
+        let mix = |hash: u64, word: &u64| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        Self(SmallRng::seed_from_u64(purpose.iter().fold(0, mix)))
+    }
+
+    /// A number below `bound`; 0 where that is 0.
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        if bound == 0 { 0 } else { self.0.random_range(0..bound) }
+    }
+
+    /// A number from `low` to `high`, both possible.
+    pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
+    }
+
+    /// Whether what happens so often of a hundred times happens.
+    pub(super) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of some.
+    pub(super) fn pick<T: Copy>(&mut self, some: &[T]) -> T {
+        some[self.index(some.len())]
+    }
+
+    /// A place in something of this length.
+    pub(super) fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap()
+    }
+
+    /// So many random bytes.
+    pub(super) fn bytes(&mut self, count: u64) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(count).unwrap()];
+        self.0.fill_bytes(&mut bytes);
+        bytes
+    }
+}
