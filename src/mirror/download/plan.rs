@@ -89,6 +89,8 @@ pub(super) fn piece(at: u64, end: u64, front: u64, rate: Option<f64>, missing: O
 /// How fast bytes come: those of the last one to two seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
+    began: Instant,
+    any: bool,
     since: Instant,
     before: Option<u64>,
     now: u64,
@@ -96,16 +98,17 @@ pub(super) struct Rate {
 
 impl Rate {
     const WINDOW: Duration = Duration::from_secs(1);
-    /// Before this it cannot be told.
+    /// Before this it cannot be told, and before the first byte not for [`SOON`].
     const FIRST: Duration = Duration::from_millis(200);
 
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, before: None, now: 0 }
+        Self { began: now, any: false, since: now, before: None, now: 0 }
     }
 
     /// `bytes` came.
     pub(super) fn add(&mut self, now: Instant, bytes: u64) {
         self.turn(now);
+        self.any = true;
         self.now += bytes;
     }
 
@@ -114,6 +117,7 @@ impl Rate {
         self.turn(now);
         let elapsed = now - self.since;
         match self.before {
+            _ if !self.any && now - self.began < SOON => None,
             Some(before) => Some((before + self.now) as f64 / (elapsed + Self::WINDOW).as_secs_f64()),
             None if elapsed >= Self::FIRST => Some(self.now as f64 / elapsed.as_secs_f64()),
             None => None,
@@ -199,5 +203,7 @@ mod tests {
         rate.add(at(1600), 500);
         assert_eq!(rate.per_second(at(2000)), Some(500.0));
         assert_eq!(rate.per_second(at(5000)), Some(0.0));
+        let mut silent = Rate::new(start);
+        assert_eq!((silent.per_second(at(1999)), silent.per_second(at(2000))), (None, Some(0.0)));
     }
 }
