@@ -68,6 +68,9 @@ impl Reader {
         if self.end == Some(self.at) {
             return Ok(Step::End);
         }
+        if let Some(cut) = self.seat.cut() {
+            return Err(cut.into_error());
+        }
         let length = match phase {
             Phase::Asking => return Ok(Step::Wait),
             Phase::Failed(error) => return Err(error.clone()),
@@ -75,9 +78,6 @@ impl Reader {
             Phase::Verified { length } => Some(*length),
             Phase::Keeping | Phase::Passing => None,
         };
-        if self.seat.is_cut() {
-            return Err(Error::new(Kind::Overloaded, "too slow for a blob that cannot be stored, or what came before was wrong"));
-        }
         let download = self.seat.download.clone();
         let Some(source) = download.source.get() else { return Ok(Step::Wait) };
         if !self.has_right_bytes(source)? {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Download;
 use super::ring::Ring;
+use super::{Download, Error, Kind};
 
 /// What a window holds at most, the held-back tail among it.
 const WINDOW: u64 = 512 << 10;
@@ -38,6 +38,7 @@ struct Inner {
 /// Where a reader is.
 #[derive(Clone, Copy, Debug)]
 struct Standing {
+    start: u64,
     at: u64,
     /// After the last byte that it wants.
     end: u64,
@@ -46,13 +47,32 @@ struct Standing {
     /// Waits for the byte at `at`.
     waits: bool,
     /// Gets no more.
-    cut: bool,
+    cut: Option<Cut>,
+}
+
+/// Why a reader gets no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// It took nothing for too long, and what it wants may have gone by.
+    TooSlow,
+    /// What it has had may have been wrong, and nobody knows any more.
+    Doubtful,
+}
+
+impl Cut {
+    /// What is told to whoever reads.
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::TooSlow => Error::new(Kind::Overloaded, "the blob cannot be stored, and nothing of it was taken for 10 s"),
+            Self::Doubtful => Error::new(Kind::BadGateway, "what came first was not the blob; ask again"),
+        }
+    }
 }
 
 impl Standing {
     /// Whether it will want bytes of a window that begins at `start`.
     fn holds(&self, start: u64) -> bool {
-        !self.cut && self.end > start
+        self.cut.is_none() && self.end > start
     }
 }
 
@@ -99,9 +119,9 @@ impl Seat {
         self.download.readers.wanted.notify_one();
     }
 
-    /// Whether the reader was too slow, and what it still wants may have gone by.
-    pub(super) fn is_cut(&self) -> bool {
-        self.download.readers.lock().standing.get(&self.id).is_none_or(|standing| standing.cut)
+    /// Why the reader gets no more, where it does not.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        self.download.readers.lock().standing.get(&self.id).and_then(|standing| standing.cut)
     }
 }
 
@@ -115,7 +135,7 @@ impl Drop for Seat {
 impl Inner {
     fn seat(&mut self, download: &Arc<Download>, at: u64, end: u64) -> Seat {
         self.next += 1;
-        self.standing.insert(self.next, Standing { at, end, moved: Instant::now(), waits: false, cut: false });
+        self.standing.insert(self.next, Standing { start: at, at, end, moved: Instant::now(), waits: false, cut: None });
         Seat { download: download.clone(), id: self.next }
     }
 
@@ -135,8 +155,11 @@ impl Inner {
         let mut next = None;
         for standing in blocking {
             let patience = standing.moved.max(since) + STALL;
-            standing.cut = patience <= now;
-            next = if standing.cut { next } else { Some(next.map_or(patience, |next: Instant| next.min(patience))) };
+            if patience <= now {
+                standing.cut = Some(Cut::TooSlow);
+            } else {
+                next = Some(next.map_or(patience, |next: Instant| next.min(patience)));
+            }
         }
         next
     }
@@ -167,7 +190,11 @@ impl Readers {
     pub(super) fn start_over(&self) {
         let mut inner = self.lock();
         inner.ring.begin(0);
-        inner.standing.values_mut().for_each(|standing| standing.cut |= standing.at > 0);
+        inner
+            .standing
+            .values_mut()
+            .filter(|standing| standing.at > standing.start)
+            .for_each(|standing| standing.cut = Some(Cut::Doubtful));
     }
 
     /// Bytes of the window from `offset` on.
@@ -201,7 +228,7 @@ impl Readers {
         loop {
             let patience = {
                 let mut inner = self.lock();
-                if inner.standing.values().all(|standing| standing.cut) {
+                if inner.standing.values().all(|standing| standing.cut.is_some()) {
                     return false;
                 }
                 if inner.fits(bytes) {
