@@ -20,7 +20,9 @@ use super::eviction::{self, Use, Victim};
 use super::files::{Blob, Files};
 use super::index::{self, Index};
 use super::layout::Layout;
+use super::machine::Machine;
 use super::memory::Memory;
+use super::parked::Parked;
 use super::records::{blob_key, seconds, split_digest};
 use super::space::Space;
 use super::trouble::{DELETING, READING, Trouble};
@@ -39,6 +41,9 @@ pub(super) struct Content {
     pub(super) space: Space,
     pub(super) disk: Disk,
     pub(super) trouble: Trouble,
+    /// Which start of the machine this is.
+    pub(super) boot: String,
+    pub(super) parked: Mutex<Parked>,
     pub(super) lingering: Mutex<Vec<super::capacity::Lingering>>,
     pub(super) files: Files,
     pub(super) memory: Memory,
@@ -49,8 +54,9 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Opens the folder without looking at what is in it.
-    pub(super) fn open(config: &config::Cache, space: Space, disk: Disk, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
+    /// Opens the folder without looking at what content is in it.
+    pub(super) fn open(config: &config::Cache, machine: Machine, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
+        let Machine { space, disk, boot } = machine;
         let layout = Layout::open(&config.directory, disk.clone())?;
         let cap = match config.max_size {
             Some(cap) => cap,
@@ -66,6 +72,8 @@ impl Content {
             space,
             disk,
             trouble: Trouble::default(),
+            boot,
+            parked: Mutex::default(),
             lingering: Mutex::default(),
             files: Files::default(),
             memory: Memory::new(config.memory),
@@ -74,6 +82,7 @@ impl Content {
             layout,
         };
         content.well();
+        content.find_parked();
         Ok(content)
     }
 
@@ -130,7 +139,7 @@ impl Content {
         if self.open_blob(digest)?.is_some() {
             return Ok(());
         }
-        let draft = Draft::new(self.clone(), bytes.len() as u64)?;
+        let draft = Draft::new(self.clone(), bytes.len() as u64, None)?;
         draft.write(0, bytes)?;
         self.place(draft, digest, bytes.len() as u64).map(drop)
     }

@@ -3,7 +3,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::space::FileSystem;
+use super::disk::Disk;
+use super::space::{FileSystem, Space};
 use super::*;
 use crate::oci::Algorithm;
 
@@ -11,11 +12,13 @@ use crate::oci::Algorithm;
 pub(super) struct Folder {
     pub(super) root: tempfile::TempDir,
     cap: u64,
+    /// Which start of the machine it is, where that is not this one.
+    pub(super) boot: Option<String>,
 }
 
 impl Folder {
     pub(super) fn new(cap: u64) -> Self {
-        Self { root: tempfile::tempdir().unwrap(), cap }
+        Self { root: tempfile::tempdir().unwrap(), cap, boot: None }
     }
 
     pub(super) async fn open(&self) -> Arc<Store> {
@@ -23,7 +26,9 @@ impl Folder {
     }
 
     async fn try_open(&self) -> Result<Arc<Store>, Error> {
-        Store::open_in(&self.config(), Space::roomy(), Disk::default(), Telemetry::quiet()).await
+        let roomy = Machine::roomy(Disk::default());
+        let machine = Machine { boot: self.boot.clone().unwrap_or(roomy.boot), ..roomy };
+        Store::open_in(&self.config(), machine, Telemetry::quiet()).await
     }
 
     /// Opens it on a disk that fails as told.
@@ -32,7 +37,7 @@ impl Folder {
     }
 
     /// Opens it and lets the sweep go to its end.
-    async fn open_swept(&self) -> Arc<Store> {
+    pub(super) async fn open_swept(&self) -> Arc<Store> {
         let store = self.open().await;
         let content = store.content.clone();
         blocking(move || sweep::sweep(&content, &CancellationToken::new())).await;
@@ -334,7 +339,8 @@ async fn what_cannot_fit_is_refused_and_evicts_nothing() {
 async fn a_tenth_of_the_file_system_stays_free() {
     let folder = Folder::new(1000);
     let space = Space::measured_by(Box::new(|| Ok(FileSystem { total: 1000, free: 250 })));
-    let store = Store::open_in(&folder.config(), space, Disk::default(), Telemetry::quiet()).await.unwrap();
+    let machine = Machine { space, ..Machine::roomy(Disk::default()) };
+    let store = Store::open_in(&folder.config(), machine, Telemetry::quiet()).await.unwrap();
     let first = put(&store, 1, 100).await;
     let second = put(&store, 2, 100).await;
     assert!(!folder.path(&first).exists() && folder.path(&second).exists());
