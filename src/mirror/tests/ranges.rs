@@ -131,7 +131,9 @@ async fn wrong_bytes_from_beside_are_found_and_all_is_fetched_again() {
         head.step(Step::Bytes(vec![7; 256 * K].into()))
     })
     .await;
-    // A range in the middle cannot be told to be wrong; the whole can.
+    // A range in the middle cannot be told to be wrong before all is there; who has had it with the rest is cut then.
     part(&bench, 10 * M, 10 * M + 100).await;
-    assert!(bench.pull("app", digest_of(&large())).await.unwrap() == large());
+    assert_eq!(bench.pull("app", digest_of(&large())).await.unwrap_err().kind, Kind::BadGateway);
+    assert!(bench.pull("app", digest_of(&large())).await.unwrap() == large(), "the download went on");
+    assert_eq!(slow.asked.lock().unwrap().last(), Some(&(0, 16 * M)), "from one who can be blamed");
 }
