@@ -8,6 +8,7 @@
 //! One thread writes the index. Errors are for the caller to go on without the store: the proxy passes content through.
 
 mod capacity;
+mod check;
 mod content;
 mod disk;
 mod draft;
@@ -16,7 +17,9 @@ mod eviction;
 mod files;
 mod index;
 mod layout;
+mod machine;
 mod memory;
+mod parked;
 mod partial;
 mod pool;
 mod purge;
@@ -28,7 +31,7 @@ mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -47,11 +50,10 @@ use crate::config;
 use crate::oci::{Digest, MAX_MANIFEST, RegistryName, RepositoryName, Tag};
 use crate::telemetry::Telemetry;
 use content::Content;
-use disk::Disk;
 #[cfg(test)]
 pub(crate) use disk::{Faults, Operation};
+use machine::Machine;
 use records::{MAX_LIST_KEY, link_key, list_key, pin_key, tag_key};
-use space::Space;
 
 /// How often last uses are written down, and numbers told.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -83,19 +85,19 @@ impl Store {
     /// `Locked` where another process uses the folder, `Foreign` where it holds something else, `Version` where its format is
     /// unknown, `Full` and `Io`.
     pub async fn open(config: &config::Cache, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, Error> {
-        Self::open_in(config, Space::of(config.directory.clone()), Disk::default(), telemetry).await
+        Self::open_in(config, Machine::of(config.directory.clone()), telemetry).await
     }
 
-    async fn open_in(config: &config::Cache, space: Space, disk: Disk, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, Error> {
+    async fn open_in(config: &config::Cache, machine: Machine, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, Error> {
         let config = config.clone();
-        let content = blocking(move || Content::open(&config, space, disk, telemetry)).await?;
+        let content = blocking(move || Content::open(&config, machine, telemetry)).await?;
         Ok(Arc::new(Self { content: Arc::new(content), new_lists: AtomicU64::new(0), lists_grew: Notify::new() }))
     }
 
     /// Opens a cache folder on a disk that fails as `faults` say, with a file system that never runs out by itself.
     #[cfg(test)]
     pub(crate) async fn open_faulty(config: &config::Cache, telemetry: Arc<Telemetry>, faults: Faults) -> Result<Arc<Self>, Error> {
-        Self::open_in(config, Space::roomy(), Disk { faults: Some(faults) }, telemetry).await
+        Self::open_in(config, Machine::roomy(disk::Disk { faults: Some(faults) }), telemetry).await
     }
 
     /// Sweeps the folder behind whoever serves, then keeps house until `stop`; returns when everything is durable. Dropping
@@ -118,7 +120,8 @@ impl Store {
     }
 
     /// Opens stored content and counts a use. `None` where it is not stored, or was found broken and deleted. Content asked
-    /// for of late costs no system call. Cancelling leaves nothing behind.
+    /// for of late costs one look at its open file; where something else wrote to that, all of it is read first. Cancelling
+    /// leaves nothing behind.
     ///
     /// # Errors
     /// `Io` where the disk fails.
@@ -165,6 +168,13 @@ impl Store {
             }
             blocking(move || content.put(&digest, &bytes)).await
         }
+    }
+
+    /// Somebody could not read this content: it is read and hashed, and deleted where it is wrong or cannot be read. Whether it
+    /// was. One at a time in the whole store; asking twice at once costs one reading. Dropping the future does not stop it.
+    pub async fn suspect(&self, digest: &Digest) -> bool {
+        let digest = *digest;
+        self.with_content(move |content| content.check(&digest)).await
     }
 
     /// Deletes content and its links. Whether it was stored. Readers that have it open go on. Dropping the future does not
@@ -249,14 +259,30 @@ impl Store {
         }
     }
 
+    /// Drops a list.
+    pub fn remove_list(&self, registry: &RegistryName, repository: &RepositoryName, key: &str) {
+        self.content.index.remove(list_key(registry, repository, key));
+    }
+
     /// Begins a download. Room for `length` bytes is reserved, evicting for it; where the length is unknown, room is
-    /// reserved as the file grows. A dropped future leaves nothing behind.
+    /// reserved as the file grows. What was parked of another download of it goes. A dropped future leaves nothing behind.
     ///
     /// # Errors
     /// `NoRoom` where it can never fit or the file system must keep its free tenth, `Full`, `Io`.
     pub async fn begin(&self, registry: &RegistryName, digest: &Digest, length: Option<u64>) -> Result<Partial, Error> {
         let (content, registry, digest) = (self.content.clone(), registry.clone(), *digest);
-        blocking(move || Partial::begin(content, registry, digest, length)).await
+        blocking(move || Partial::begin(&content, registry, digest, length)).await
+    }
+
+    /// Takes up a download of this content from this registry that was parked or left behind, by this process or an earlier
+    /// one, with its room reserved and what is there of it. `None` where there is none, or another has it. Dropping the
+    /// future leaves it where it is, or as whoever drops a [`Partial`].
+    pub async fn take_up(&self, registry: &RegistryName, digest: &Digest) -> Option<Partial> {
+        if !self.content.parked().holds(&layout::Layout::kept_name(registry, digest)) {
+            return None;
+        }
+        let (registry, digest) = (registry.clone(), *digest);
+        self.with_content(move |content| Partial::take_up(content, registry, digest)).await
     }
 
     /// Returns when all records are durable, or the disk has refused them. Cancelling changes nothing.
@@ -271,7 +297,11 @@ impl Store {
     }
 
     async fn keep_house(&self) {
-        self.with_content(|content| content.delete_again()).await;
+        self.with_content(|content| {
+            content.delete_again();
+            content.drop_surplus(SystemTime::now());
+        })
+        .await;
         while self.with_content(|content| content.save_uses()).await {
             self.flush().await;
         }
@@ -284,6 +314,5 @@ impl Store {
         blocking(move || work(&content)).await
     }
 }
-
 #[cfg(test)]
 mod tests;

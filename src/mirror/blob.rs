@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::content::Content;
-use super::download::{Download, Head, Through};
+use super::download::{Download, Seat};
 use super::{Error, Kind, Mirror, Place};
 use crate::oci::Digest;
 use crate::policy::Permit;
@@ -84,24 +84,31 @@ impl Mirror {
         Ok(BlobAnswer { digest, length, content: None, served: Served::Miss })
     }
 
-    /// Answers from the download that was found, else from one that is joined or started now.
+    /// Answers from the download that was found, else from one that is joined or started now. Who comes through another
+    /// repository than the one it runs through must be proved before joining.
     async fn download(
         self: &Arc<Self>,
         place: &Place,
         digest: &Digest,
-        linked: bool,
+        mut linked: bool,
         mut found: Option<Arc<Download>>,
     ) -> Result<BlobAnswer, Error> {
         for _ in 0..MOST_FOREIGN_FAILURES {
-            let (download, joined) = match found.take() {
-                Some(download) => (download, true),
+            let download = found.take().or_else(|| self.downloads.find(&place.name, digest));
+            if !linked && download.as_ref().is_some_and(|download| download.repository != place.repository) {
+                self.prove_blob(place, digest).await?;
+                linked = true;
+            }
+            let (seat, joined) = match download.as_ref().and_then(Seat::take) {
+                Some(seat) => (seat, true),
                 None => self.downloads.join_or_start(self, place, digest, self.sizes.get(place, digest))?,
             };
-            let foreign = download.repository != place.repository;
-            if joined {
-                self.join(place, digest, linked || !foreign).await?;
+            let foreign = seat.download.repository != place.repository;
+            if foreign && !linked {
+                // It began meanwhile.
+                continue;
             }
-            match self.answer(place, digest, download, if joined { Served::Joined } else { Served::Miss }).await {
+            match self.answer(digest, seat, joined).await {
                 // What an upstream says of another repository is no word on this one.
                 Err(error) if foreign && error.is_of_repository() => {}
                 Err(error) => return Err(self.note_blob_absent(place, digest, error)),
@@ -111,29 +118,13 @@ impl Mirror {
         Err(Error::new(Kind::Overloaded, format!("downloads of {digest} through other repositories failed; ask again")))
     }
 
-    /// Who comes through another repository than the one a download runs through must be proved first.
-    async fn join(self: &Arc<Self>, place: &Place, digest: &Digest, proved: bool) -> Result<(), Error> {
-        if !proved {
-            self.prove_blob(place, digest).await?;
+    async fn answer(&self, digest: &Digest, seat: Seat, joined: bool) -> Result<BlobAnswer, Error> {
+        if joined {
+            self.telemetry.metrics.joined();
         }
-        self.telemetry.metrics.joined();
-        Ok(())
-    }
-
-    async fn answer(&self, place: &Place, digest: &Digest, download: Arc<Download>, served: Served) -> Result<BlobAnswer, Error> {
-        let (length, content) = match download.head().await? {
-            Head::Coming(length) => (length, Content::filling(download)),
-            Head::NoRoom => {
-                let through = self.pass_through(place, digest).await?;
-                (through.length(), Content::through(through))
-            }
-        };
-        Ok(BlobAnswer { digest: *digest, length, content: Some(content), served })
-    }
-
-    async fn pass_through(&self, place: &Place, digest: &Digest) -> Result<Through, Error> {
-        let reply = place.registry.get_blob(&place.repository, digest, 0, &[]).await?;
-        Ok(Through::new(reply, place.registry.label(), *digest))
+        let length = seat.download.head().await?;
+        let served = if joined { Served::Joined } else { Served::Miss };
+        Ok(BlobAnswer { digest: *digest, length, content: Some(Content::filling(seat)), served })
     }
 
     fn check_blob_absent(&self, place: &Place, digest: &Digest) -> Result<(), Error> {

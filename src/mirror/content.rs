@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Error;
-use super::download::{Download, Reader, Through};
+use super::download::{Reader, Seat};
 use crate::oci::Span;
 use crate::store::Blob;
 
@@ -17,8 +17,7 @@ pub struct Content(Place);
 enum Place {
     Memory(Bytes),
     Stored(Blob),
-    Filling(Arc<Download>),
-    Through(Box<Through>),
+    Filling(Seat),
 }
 
 /// Some bytes of an answer.
@@ -36,7 +35,6 @@ pub struct Pieces(Source);
 enum Source {
     Ready(VecDeque<Piece>),
     Filling(Reader),
-    Through(Box<Through>),
 }
 
 impl Content {
@@ -48,30 +46,27 @@ impl Content {
         Self(Place::Stored(blob))
     }
 
-    pub(super) fn filling(download: Arc<Download>) -> Self {
-        Self(Place::Filling(download))
+    pub(super) fn filling(seat: Seat) -> Self {
+        Self(Place::Filling(seat))
     }
 
-    pub(super) fn through(through: Through) -> Self {
-        Self(Place::Through(Box::new(through)))
-    }
-
-    /// Whether single spans can be read. Not so for what is only passed through, and for what has no known length yet.
-    pub fn has_spans(&self) -> bool {
+    /// How many spans one answer can read: any number, or one where bytes only go by, or none where the length is not known
+    /// yet.
+    pub fn most_spans(&self) -> usize {
         match &self.0 {
-            Place::Memory(_) | Place::Stored(_) => true,
-            Place::Filling(download) => download.length().is_some(),
-            Place::Through(_) => false,
+            Place::Memory(_) | Place::Stored(_) => usize::MAX,
+            Place::Filling(seat) if seat.download.length().is_none() => 0,
+            Place::Filling(seat) if seat.download.is_kept() => usize::MAX,
+            Place::Filling(_) => 1,
         }
     }
 
-    /// Reads one span; it must lie inside the blob, and [`Content::has_spans`] must hold.
+    /// Reads one span; it must lie inside the blob, and there must be no more than [`Content::most_spans`].
     pub fn span(&self, span: Span) -> Pieces {
         match &self.0 {
             Place::Memory(bytes) => Pieces::ready(Piece::Bytes(slice(bytes, span))),
             Place::Stored(blob) => Pieces::ready(Piece::File(blob.file.clone(), span)),
-            Place::Filling(download) => Pieces(Source::Filling(Reader::new(download.clone(), Some(span)))),
-            Place::Through(_) => Pieces(Source::Ready(VecDeque::new())),
+            Place::Filling(seat) => Pieces(Source::Filling(Reader::span(seat, span))),
         }
     }
 
@@ -80,8 +75,7 @@ impl Content {
         match self.0 {
             Place::Memory(bytes) => Pieces::ready(Piece::Bytes(bytes)),
             Place::Stored(blob) => Pieces::ready(Piece::File(blob.file, Span::new(0, blob.size))),
-            Place::Filling(download) => Pieces(Source::Filling(Reader::new(download, None))),
-            Place::Through(through) => Pieces(Source::Through(through)),
+            Place::Filling(seat) => Pieces(Source::Filling(Reader::whole(seat))),
         }
     }
 }
@@ -103,8 +97,7 @@ impl Pieces {
     pub async fn next(&mut self) -> Option<Result<Piece, Error>> {
         match &mut self.0 {
             Source::Ready(pieces) => pieces.pop_front().map(Ok),
-            Source::Filling(reader) => Some(reader.next().await?.map(|(file, span)| Piece::File(file, span))),
-            Source::Through(through) => Some(through.next().await?.map(Piece::Bytes)),
+            Source::Filling(reader) => reader.next().await,
         }
     }
 }

@@ -1,48 +1,82 @@
 //! One upstream download of one blob, feeding all who ask for it.
 //!
-//! A download is a task on the tracker and belongs to no client: whoever leaves, it goes on. It appends to a partial file,
-//! hashes what it appends, and publishes how far it is; readers follow behind at their own speed and are never waited for.
+//! A download is a task on the tracker and belongs to no client: whoever leaves, it goes on. Its bytes go into a partial file,
+//! from which readers follow at their own speed and are never waited for; where there is no room for a file, or it fails, they
+//! go by in a window that is paced by the slowest reader. Broken transfers are taken up where they stopped, wrong bytes are
+//! fetched again from elsewhere, and no reader notices unless it has had a wrong byte already.
 //!
 //! ```text
-//! Asking ──head──▶ Filling ──all bytes, digest equal──▶ Verified ──▶ (durable, linked, gone from the table)
-//!    │                │
-//!    └──error──▶ Failed ◀──wrong digest, wrong length, or broken too often
+//! Asking ──room──▶ Keeping ──all bytes, digest equal──▶ Verified ──▶ (durable, linked, gone from the table)
+//!    │ │             │   ▲└─wrong bytes, another source: start over
+//!    │ └─no room──▶ Passing ◀──the file takes no more─┘ ──digest equal──▶ Verified
+//!    └──error──▶ Failed ◀──wrong bytes and nobody else to ask, broken too often, or nobody left to pass them to
 //! ```
+//!
+//! | file | is |
+//! |---|---|
+//! | `phase` | the states above, and which follows on what (pure) |
+//! | `fill` | the task: one attempt after the other, and what becomes of the file |
+//! | `attempt` | what the parts of one attempt share, and how they run side by side |
+//! | `feed` | an attempt's upstream side: the main transfer, resumed as often as need be |
+//! | `sides` | small transfers beside it, for readers that are far ahead |
+//! | `sink` | an attempt's other side: hash, write, or pass on |
+//! | `plan` | what is fetched next (pure), `resume`: when and how a broken transfer goes on (pure) |
+//! | `origins`, `rests` | who sent which bytes (pure), and who is not asked for a while because they were wrong |
+//! | `reader` | one client's way through it; `hold`: how far it may go (pure) |
+//! | `readers`, `ring` | all of them, and the window that they pace (pure) |
 //!
 //! The last bytes stay behind [`hold::released`] until `Verified`, so nobody ever completes a wrong answer. Making the blob
 //! durable comes after that and holds nobody up.
 
+mod attempt;
+mod feed;
 mod fill;
 mod hold;
+mod origins;
+mod phase;
+mod plan;
 mod reader;
+mod readers;
 mod rests;
 mod resume;
-mod through;
+mod ring;
+mod sides;
+mod sink;
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::error::{Error, Kind};
 use super::place::Place;
 use crate::oci::{Digest, RegistryName, RepositoryName};
 use crate::store::{Blob, Partial};
 use fill::Fill;
+use phase::{Event, Phase};
 pub(super) use reader::Reader;
+use readers::Readers;
+pub(super) use readers::Seat;
 use rests::Rests;
-pub(super) use through::Through;
 
-/// More downloads than this at once are refused with 503, so that descriptors and memory stay bounded.
+/// More downloads than this at once are refused with 503, so that descriptors stay bounded.
 const MAX_DOWNLOADS: usize = 512;
+/// More windows than this at once are refused with 503, so that memory stays bounded: each holds half a mebibyte.
+const MAX_WINDOWS: usize = 128;
+/// When to ask again after that.
+const LATER: Duration = Duration::from_secs(2);
 
 type Key = (RegistryName, Digest);
 type Table = Arc<Mutex<HashMap<Key, Arc<Download>>>>;
 
-/// The downloads under way, at most one per registry and digest.
+/// The downloads under way. At most one per registry and digest can be joined.
 pub(super) struct Downloads {
     open: Table,
+    running: Arc<AtomicUsize>,
+    windows: Arc<Semaphore>,
     rests: Arc<Rests>,
 }
 
@@ -51,46 +85,41 @@ pub(super) struct Downloads {
 pub(super) struct Download {
     /// The repository it is fetched through: success proves the link for that one.
     pub(super) repository: RepositoryName,
-    source: OnceLock<Source>,
     progress: watch::Sender<Phase>,
+    source: OnceLock<Source>,
+    readers: Readers,
+    /// How often it started over.
+    attempt: AtomicU64,
+    /// How far the main transfer is.
+    front: AtomicU64,
+    /// The right to the memory of a window, for as long as somebody may read from it.
+    window: OnceLock<OwnedSemaphorePermit>,
 }
 
-/// Where readers find the bytes.
+/// What the upstream's head told, and where readers find the bytes that do not just go by.
 #[derive(Debug)]
 struct Source {
-    file: Arc<File>,
-    /// `None` where the blob turned out to be stored already.
-    partial: Option<Arc<Partial>>,
     length: Option<u64>,
+    file: Option<Arc<File>>,
+    /// `None` where there is no file, or the blob turned out to be stored already.
+    partial: Option<Arc<Partial>>,
 }
 
-/// How far a download is.
-#[derive(Clone, Debug)]
-enum Phase {
-    /// The upstream has not answered yet.
-    Asking,
-    /// Bytes are coming; the partial file knows which are there.
-    Filling,
-    /// All `length` bytes are there and are what the digest says.
-    Verified { length: u64 },
-    /// There is no room for it: whoever wants it has it passed through.
-    NoRoom,
-    /// It is over without a blob.
-    Failed(Error),
-}
-
-/// What a download has for those who wait for its head.
-#[derive(Debug)]
-pub(super) enum Head {
-    /// Bytes are coming; the length where it is known.
-    Coming(Option<u64>),
-    /// It cannot be stored.
-    NoRoom,
+impl Source {
+    /// The end of the bytes in the file that hold `at`, or `at` itself where that is not in a file.
+    fn kept_until(&self, at: u64) -> u64 {
+        match (&self.partial, &self.file) {
+            (Some(partial), _) => partial.present_until(at),
+            (None, Some(_)) => self.length.unwrap_or(at).max(at),
+            (None, None) => at,
+        }
+    }
 }
 
 impl Downloads {
     pub(super) fn new() -> Self {
-        Self { open: Table::default(), rests: Arc::default() }
+        let windows = Arc::new(Semaphore::new(MAX_WINDOWS));
+        Self { open: Table::default(), running: Arc::default(), windows, rests: Arc::default() }
     }
 
     /// The download of `digest` from this registry, if one is under way.
@@ -103,8 +132,9 @@ impl Downloads {
         self.lock().retain(|(registry, digest), download| !fits(registry, &download.repository, digest));
     }
 
-    /// Joins the download of `digest`, or starts one through `place`. The flag says whether it was joined.
-    /// `expected` is the length a manifest gave, where one did.
+    /// Takes a place among the readers of the download of `digest`, or of one that is started through `place`: where there is
+    /// none, or its first bytes have gone by. The flag says whether it was joined. `expected` is the length a manifest gave,
+    /// where one did.
     ///
     /// # Errors
     /// `Overloaded` when too many are under way.
@@ -114,26 +144,26 @@ impl Downloads {
         place: &Place,
         digest: &Digest,
         expected: Option<u64>,
-    ) -> Result<(Arc<Download>, bool), Error> {
+    ) -> Result<(Seat, bool), Error> {
         let key = (place.name.clone(), *digest);
         let mut open = self.lock();
-        if let Some(download) = open.get(&key) {
-            return Ok((download.clone(), true));
+        if let Some(seat) = open.get(&key).and_then(Seat::take) {
+            return Ok((seat, true));
         }
-        if open.len() >= MAX_DOWNLOADS {
-            return Err(Error::new(Kind::Overloaded, format!("{MAX_DOWNLOADS} downloads are under way; ask again"))
-                .after(std::time::Duration::from_secs(2)));
-        }
+        let running = Running::one_more(&self.running)?;
         let download = Arc::new(Download::new(place.repository.clone()));
+        let seat = Seat::take(&download).ok_or_else(|| Error::new(Kind::Internal, "a new download has no place"))?;
         open.insert(key.clone(), download.clone());
-        let mut registered = Registered { open: self.open.clone(), key, download: download.clone(), reason: Error::stopped() };
+        let mut registered =
+            Registered { open: self.open.clone(), key, download: download.clone(), reason: Error::stopped(), _running: running };
         let fill = Fill {
             mirror: mirror.clone(),
             place: place.clone(),
             digest: *digest,
             expected,
-            download: download.clone(),
+            download,
             rests: self.rests.clone(),
+            windows: self.windows.clone(),
         };
         mirror.spawn(async move {
             if let Err(error) = fill.run().await {
@@ -141,17 +171,36 @@ impl Downloads {
             }
             drop(registered);
         });
-        Ok((download, false))
+        Ok((seat, false))
     }
 
     /// How many are under way.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().len().max(self.running.load(Ordering::Relaxed))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Download>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of the downloads that may run at once; dropped when it is over.
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn one_more(running: &Arc<AtomicUsize>) -> Result<Self, Error> {
+        let one = Self(running.clone());
+        if running.fetch_add(1, Ordering::Relaxed) < MAX_DOWNLOADS {
+            return Ok(one);
+        }
+        Err(Error::new(Kind::Overloaded, format!("{MAX_DOWNLOADS} downloads are under way; ask again")).after(LATER))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -163,43 +212,51 @@ struct Registered {
     download: Arc<Download>,
     /// Why it failed; that the task was stopped, unless something else is known.
     reason: Error,
+    _running: Running,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another may stand in its place by now, when this one was forgotten.
+        // Another may stand in its place by now, when this one was forgotten or could not be joined any more.
         if open.get(&self.key).is_some_and(|listed| Arc::ptr_eq(listed, &self.download)) {
             open.remove(&self.key);
         }
         drop(open);
-        self.download.fail_unless_over(self.reason.clone());
+        self.download.happened(Event::Over(self.reason.clone()));
     }
 }
 
 impl Download {
     fn new(repository: RepositoryName) -> Self {
-        Self { repository, source: OnceLock::new(), progress: watch::Sender::new(Phase::Asking) }
+        Self {
+            repository,
+            progress: watch::Sender::new(Phase::Asking),
+            source: OnceLock::new(),
+            readers: Readers::default(),
+            attempt: AtomicU64::new(0),
+            front: AtomicU64::new(0),
+            window: OnceLock::new(),
+        }
     }
 
-    /// Waits for the upstream's head. Dropping this future leaves the download going on.
+    /// Waits for the upstream's head: the blob's length, where that is known. Dropping this future leaves the download going on.
     ///
     /// # Errors
     /// Why there will be no bytes.
-    pub(super) async fn head(&self) -> Result<Head, Error> {
+    pub(super) async fn head(&self) -> Result<Option<u64>, Error> {
         let mut progress = self.progress.subscribe();
         // A head that promises nothing is a whole answer already, so it waits for the digest.
         let told = |phase: &Phase| match phase {
             Phase::Asking => false,
-            Phase::Filling => self.length() != Some(0),
-            Phase::Verified { .. } | Phase::NoRoom | Phase::Failed(_) => true,
+            Phase::Keeping | Phase::Passing => self.length() != Some(0),
+            Phase::Verified { .. } | Phase::Failed(_) => true,
         };
         let phase = progress.wait_for(told).await.map_err(|_| Error::stopped())?.clone();
         match phase {
             Phase::Failed(error) => Err(error),
-            Phase::NoRoom => Ok(Head::NoRoom),
-            Phase::Verified { length } => Ok(Head::Coming(Some(length))),
-            Phase::Asking | Phase::Filling => Ok(Head::Coming(self.source.get().and_then(|source| source.length))),
+            Phase::Verified { length } => Ok(Some(length)),
+            Phase::Asking | Phase::Keeping | Phase::Passing => Ok(self.length()),
         }
     }
 
@@ -208,38 +265,52 @@ impl Download {
         self.source.get().and_then(|source| source.length)
     }
 
-    fn begin(&self, partial: &Arc<Partial>, length: Option<u64>) {
-        let source = Source { file: partial.file().clone(), partial: Some(partial.clone()), length };
-        self.source.set(source).expect("a download begins once");
-        self.progress.send_replace(Phase::Filling);
+    /// Whether its bytes stay where they can be read in any order, rather than going by.
+    pub(super) fn is_kept(&self) -> bool {
+        self.window.get().is_none()
+    }
+
+    fn begin(&self, partial: Option<&Arc<Partial>>, length: Option<u64>) {
+        let file = partial.map(|partial| partial.file().clone());
+        let event = if file.is_some() { Event::Room } else { Event::NoRoom };
+        self.found(Source { length, file, partial: partial.cloned() }, event);
     }
 
     fn adopt(&self, blob: &Blob) {
-        let source = Source { file: blob.file.clone(), partial: None, length: Some(blob.size) };
+        let source = Source { length: Some(blob.size), file: Some(blob.file.clone()), partial: None };
+        self.found(source, Event::Right { length: blob.size });
+    }
+
+    fn found(&self, source: Source, event: Event) {
         self.source.set(source).expect("a download begins once");
-        self.progress.send_replace(Phase::Verified { length: blob.size });
+        self.happened(event);
     }
 
-    /// More bytes are in the file.
-    fn grown(&self) {
-        self.progress.send_replace(Phase::Filling);
+    fn attempt(&self) -> u64 {
+        self.attempt.load(Ordering::Acquire)
     }
 
-    fn verified(&self, length: u64) {
-        self.progress.send_replace(Phase::Verified { length });
+    fn front(&self) -> u64 {
+        self.front.load(Ordering::Relaxed)
     }
 
-    fn no_room(&self) {
-        self.progress.send_replace(Phase::NoRoom);
+    fn reached(&self, at: u64) {
+        self.front.store(at, Ordering::Relaxed);
     }
 
-    fn fail_unless_over(&self, error: Error) {
+    fn started_over(&self) {
+        self.attempt.fetch_add(1, Ordering::AcqRel);
+        self.reached(0);
+        self.happened(Event::More);
+    }
+
+    /// Tells the readers, where it changes anything.
+    fn happened(&self, event: Event) {
         self.progress.send_if_modified(|phase| {
-            let open = matches!(phase, Phase::Asking | Phase::Filling);
-            if open {
-                *phase = Phase::Failed(error);
-            }
-            open
+            let next = phase.after(event);
+            let changed = next.is_some();
+            next.into_iter().for_each(|next| *phase = next);
+            changed
         });
     }
 }

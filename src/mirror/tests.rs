@@ -3,6 +3,7 @@
 
 mod blobs;
 mod endings;
+mod ranges;
 mod simulation;
 mod tags;
 
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::config::{Cache, Freshness};
-use crate::oci::{Algorithm, Reference, RepositoryName, Tag};
+use crate::oci::{Algorithm, Reference, RepositoryName, Span, Tag};
 use crate::request::{Item, Served, Target};
 use crate::store::TagRecord;
 use crate::upstream::scripted::{Reply, Scripted, Step, config, registry};
@@ -36,6 +37,7 @@ struct Bench {
 }
 
 /// What the upstream is asked.
+#[derive(Clone)]
 struct Asked {
     /// How many requests came before.
     nth: usize,
@@ -50,6 +52,10 @@ struct Asked {
 impl Asked {
     fn is_head(&self) -> bool {
         self.method == "HEAD"
+    }
+
+    fn without_range(&self) -> Self {
+        Self { range: None, ..self.clone() }
     }
 }
 
@@ -167,19 +173,29 @@ fn layer() -> Bytes {
 
 /// What came, and how it ended.
 async fn read(answer: BlobAnswer) -> (usize, Result<Vec<u8>, Error>) {
-    let (mut pieces, mut all) = (answer.content.unwrap().whole(), Vec::new());
+    read_pieces(answer.content.unwrap().whole()).await
+}
+
+async fn read_pieces(mut pieces: Pieces) -> (usize, Result<Vec<u8>, Error>) {
+    let mut all = Vec::new();
     while let Some(piece) = pieces.next().await {
         match piece {
-            Ok(Piece::Bytes(bytes)) => all.extend_from_slice(&bytes),
-            Ok(Piece::File(file, span)) => {
-                let mut bytes = vec![0; usize::try_from(span.len()).unwrap()];
-                file.read_exact_at(&mut bytes, span.start).unwrap();
-                all.extend(bytes);
-            }
+            Ok(piece) => all.extend(bytes_of(&piece)),
             Err(error) => return (all.len(), Err(error)),
         }
     }
     (all.len(), Ok(all))
+}
+
+fn bytes_of(piece: &Piece) -> Vec<u8> {
+    match piece {
+        Piece::Bytes(bytes) => bytes.to_vec(),
+        Piece::File(file, span) => {
+            let mut bytes = vec![0; usize::try_from(span.len()).unwrap()];
+            file.read_exact_at(&mut bytes, span.start).unwrap();
+            bytes
+        }
+    }
 }
 
 /// Runs `work` and says how long it took.

@@ -55,9 +55,12 @@ pub(super) fn blob(blob: BlobAnswer, asker: &Asker, request: &Request) -> Answer
     }
     let ok = |reply| headed(reply).header(CONTENT_TYPE, OCTETS);
     let Some(content) = blob.content else { return ok(Reply::Ok).body(Body::Empty, blob.length) };
-    let selection = match blob.length {
-        Some(length) if content.has_spans() => selection(request, &tag, length),
-        _ => Selection::Whole,
+    let most = content.most_spans();
+    let selection = match blob.length.filter(|_| most > 0).map(|length| selection(request, &tag, length)) {
+        // A server may answer in whole whatever range is asked for (RFC 9110 section 14.2).
+        None => Selection::Whole,
+        Some(Selection::Parts(spans)) if spans.len() > most => Selection::Whole,
+        Some(selection) => selection,
     };
     let total = blob.length.unwrap_or_default();
     match selection {

@@ -29,6 +29,7 @@ impl Content {
     /// `NoRoom`; then nothing is kept.
     pub(super) fn reserve(&self, bytes: u64) -> Result<(), Error> {
         self.count_lingering();
+        self.make_way(bytes);
         let victims = {
             let mut table = self.table();
             table.reserve(bytes).map_err(|_| no_room(bytes, table.cap()))?
@@ -42,6 +43,14 @@ impl Content {
         kept
     }
 
+    /// Has parked downloads go before content does, if that helps.
+    fn make_way(&self, bytes: u64) {
+        let movable = self.parked().reserved();
+        if movable > 0 && self.table().shortage(bytes, movable).is_some() {
+            self.drop_parked(|_| self.table().shortage(bytes, 0) == Some(0));
+        }
+    }
+
     /// Gives back what was reserved and not used.
     pub(super) fn release(&self, bytes: u64) {
         self.table().release(bytes);
@@ -50,8 +59,10 @@ impl Content {
 
     /// The file system is full though it should not be: evicts something. Whether that may have helped.
     pub(super) fn relieve(&self, bytes: u64) -> bool {
-        let victims = self.table().free(bytes.max(RELIEF));
-        !victims.is_empty() && self.evict(victims)
+        let wanted = bytes.max(RELIEF);
+        let freed = self.drop_parked(|freed| freed >= wanted);
+        let victims = self.table().free(wanted.saturating_sub(freed));
+        (freed > 0 || !victims.is_empty()) && self.evict(victims)
     }
 
     /// Deletes what the table gave up. What cannot be deleted goes back into it and is counted. Whether all went.
@@ -157,7 +168,8 @@ impl Content {
         if short == 0 {
             return Ok(());
         }
-        let victims = self.table().free(short);
+        let freed = self.drop_parked(|freed| freed >= short);
+        let victims = self.table().free(short.saturating_sub(freed));
         self.evict(victims);
         if shortfall() == 0 {
             return Ok(());

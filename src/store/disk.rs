@@ -61,6 +61,12 @@ impl Disk {
         File::open(path)
     }
 
+    /// Opens a file for reading and writing, making it where `make` says so and it is missing.
+    pub(super) fn open_to_write(&self, path: &Path, make: bool) -> io::Result<File> {
+        self.check(if make { Operation::Create } else { Operation::Open })?;
+        OpenOptions::new().read(true).write(true).create(make).truncate(false).open(path)
+    }
+
     pub(super) fn metadata(&self, file: &File) -> io::Result<Metadata> {
         self.check(Operation::Metadata)?;
         file.metadata()
@@ -92,6 +98,12 @@ impl Disk {
     pub(super) fn sync(&self, file: &File) -> io::Result<()> {
         self.check(Operation::Sync)?;
         file.sync_all()
+    }
+
+    /// Makes the bytes of a file durable, and of what is known about it only what it takes to read them.
+    pub(super) fn sync_data(&self, file: &File) -> io::Result<()> {
+        self.check(Operation::Sync)?;
+        file.sync_data()
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

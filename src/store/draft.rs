@@ -3,44 +3,62 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use rustix::io::Errno;
 
-use super::content::Content;
+use super::content::{Content, lock};
 use super::error::Error;
+use super::layout::Name;
 
 /// Room of unknown extent is reserved in steps of this size.
 const STEP: u64 = 1 << 20;
 
-/// A file under a temporary name. Dropping it deletes it and gives its room back, unless it was placed; that blocks.
+/// A file that is no content yet. Dropping it deletes it and gives its room back, unless it was placed or parked; that blocks.
 #[derive(Debug)]
 pub(super) struct Draft {
     content: Arc<Content>,
     path: PathBuf,
     file: Arc<File>,
-    reserved: u64,
+    reserved: Mutex<u64>,
+    /// Under which it outlives the process, where it may. In use by this draft alone.
+    name: Option<Name>,
     placed: bool,
 }
 
 impl Draft {
-    /// A new, empty file with `room` bytes reserved, evicting for them.
+    /// A new, empty file with `room` bytes reserved, evicting for them. `name` must be claimed.
     ///
     /// # Errors
     /// `NoRoom`, `Full`, `Io`; then nothing is left behind.
-    pub(super) fn new(content: Arc<Content>, room: u64) -> Result<Self, Error> {
-        content.reserve(room)?;
-        let path = content.layout.temporary();
-        let file = match content.disk.create(&path) {
-            Ok(file) => Arc::new(file),
-            Err(error) => {
+    pub(super) fn new(content: Arc<Content>, room: u64, name: Option<Name>) -> Result<Self, Error> {
+        let reserved = content.reserve(room);
+        let path = name.as_ref().map_or_else(|| content.layout.temporary(), |name| content.layout.kept(name));
+        let created = reserved.and_then(|()| {
+            content.disk.create(&path).map_err(|error| {
                 content.release(room);
-                return Err(content.failed("create", "cannot create", &path, error));
-            }
-        };
-        let draft = Self { content, path, file, reserved: room, placed: false };
+                content.failed("create", "cannot create", &path, error)
+            })
+        });
+        let file = created.inspect_err(|_| name.iter().for_each(|name| content.parked().free(name)))?;
+        let draft = Self { content, path, file: Arc::new(file), reserved: Mutex::new(room), name, placed: false };
         draft.allocate(room)?;
         Ok(draft)
+    }
+
+    /// A file that was parked, with the room that it kept.
+    pub(super) fn taken_up(content: Arc<Content>, file: File, reserved: u64, name: Name) -> Self {
+        let (path, file, reserved) = (content.layout.kept(&name), Arc::new(file), Mutex::new(reserved));
+        Self { content, path, file, reserved, name: Some(name), placed: false }
+    }
+
+    pub(super) fn content(&self) -> &Arc<Content> {
+        &self.content
+    }
+
+    pub(super) fn name(&self) -> Option<&Name> {
+        self.name.as_ref()
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -52,23 +70,46 @@ impl Draft {
     }
 
     /// Sees to it that room for `bytes` in all is reserved.
-    pub(super) fn grow(&mut self, bytes: u64) -> Result<(), Error> {
-        if bytes > self.reserved {
-            let more = (bytes - self.reserved).max(STEP);
+    pub(super) fn grow(&self, bytes: u64) -> Result<(), Error> {
+        let mut reserved = lock(&self.reserved);
+        if bytes > *reserved {
+            let more = (bytes - *reserved).max(STEP);
             self.content.reserve(more)?;
-            self.reserved += more;
+            *reserved += more;
         }
         Ok(())
     }
 
-    /// Writes at an offset; see [`write`].
+    /// Writes at an offset, see [`with_relief`].
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        write(&self.content, &self.path, &self.file, offset, bytes)
+        let write = || self.content.disk.write_at(&self.file, bytes, offset);
+        let written = with_relief(&self.content, bytes.len() as u64, write);
+        written.map_err(|error| self.content.failed("write", "cannot write", &self.path, error))
+    }
+
+    /// Fills `bytes` with what is at an offset.
+    pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        let read = self.content.disk.read_at(&self.file, bytes, offset);
+        read.map_err(|error| self.content.failed("read", "cannot read", &self.path, error))
     }
 
     /// Makes the bytes durable.
     pub(super) fn sync(&self) -> Result<(), Error> {
         self.content.disk.sync(&self.file).map_err(|error| self.content.failed("sync", "cannot make durable", &self.path, error))
+    }
+
+    /// Makes the bytes durable that were written before. After an error nobody knows which of them are.
+    pub(super) fn sync_data(&self) -> Result<(), Error> {
+        self.content
+            .disk
+            .sync_data(&self.file)
+            .map_err(|error| self.content.failed("sync", "cannot make durable", &self.path, error))
+    }
+
+    /// When it was last written to.
+    pub(super) fn modified(&self) -> Result<SystemTime, Error> {
+        let modified = self.content.disk.metadata(&self.file).and_then(|metadata| metadata.modified());
+        modified.map_err(|error| self.content.failed("open", "cannot look at", &self.path, error))
     }
 
     /// Gives back the disk space that was reserved behind byte `size`.
@@ -82,7 +123,18 @@ impl Draft {
     /// The file has its place now and stays. What was reserved, for the caller to release.
     pub(super) fn placed(&mut self) -> u64 {
         self.placed = true;
-        std::mem::take(&mut self.reserved)
+        self.take_reserved()
+    }
+
+    /// The file waits to be taken up, and keeps its room; one without a name goes.
+    pub(super) fn park(mut self) {
+        let Some(name) = self.name.take() else { return };
+        self.placed = true;
+        self.content.park(name, self.take_reserved());
+    }
+
+    fn take_reserved(&self) -> u64 {
+        std::mem::take(&mut *lock(&self.reserved))
     }
 
     /// Takes the reserved room from the file system, so that it is there when the bytes come, and in one piece. Where the
@@ -98,12 +150,6 @@ impl Draft {
     }
 }
 
-/// Writes at an offset, see [`with_relief`].
-pub(super) fn write(content: &Content, path: &Path, file: &File, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-    let written = with_relief(content, bytes.len() as u64, || content.disk.write_at(file, bytes, offset));
-    written.map_err(|error| content.failed("write", "cannot write", path, error))
-}
-
 /// Takes room on the disk. A file system that is full though room was reserved makes one eviction and a second try.
 fn with_relief(content: &Content, bytes: u64, take: impl Fn() -> io::Result<()>) -> io::Result<()> {
     match take() {
@@ -117,10 +163,17 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 impl Drop for Draft {
+    /// What was placed has another name by now, and its note goes last: killed before, the process leaves a note without a
+    /// file, which the next start deletes.
     fn drop(&mut self) {
-        if !self.placed {
-            self.content.delete_unfinished(std::mem::take(&mut self.path));
-            self.content.release(self.reserved);
+        let reserved = self.take_reserved();
+        match self.name.take() {
+            Some(name) => self.content.discard_kept(&name, reserved),
+            None if self.placed => {}
+            None => {
+                self.content.delete_unfinished(std::mem::take(&mut self.path));
+                self.content.release(reserved);
+            }
         }
     }
 }

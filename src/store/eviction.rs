@@ -111,6 +111,14 @@ impl Table {
         Ok(victims)
     }
 
+    /// How much is lacking for `bytes` more, before anything is evicted. `None` where they could not be had even if all
+    /// unpinned content went, and `movable` bytes of what is reserved.
+    pub(super) fn shortage(&self, bytes: u64, movable: u64) -> Option<u64> {
+        let fixed = (self.reserved + self.lingering + self.slots.bytes(Queue::Pinned)).saturating_sub(movable);
+        fixed.checked_add(bytes).filter(|least| *least <= self.cap)?;
+        Some(self.used().saturating_add(bytes).saturating_sub(self.cap))
+    }
+
     /// Gives back what was reserved.
     pub(super) fn release(&mut self, bytes: u64) {
         debug_assert!(bytes <= self.reserved);

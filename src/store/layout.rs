@@ -11,7 +11,9 @@
 //! │       └── e3         first byte of the hash: a shelf
 //! │           └── e3b0…  the content; complete and verified, or not there at all
 //! └── partial
-//!     └── <run>-<n>      what is being written; of no use once the process of that run is gone
+//!     ├── <run>-<n>      what is being written; of no use once the process of that run is gone
+//!     ├── kept-1f0c…     a download that outlives the process, by the hash of its registry and digest
+//!     └── kept-1f0c….note  whose it is and which of its bytes are there; without a note that holds, it is of no use
 //! ```
 //!
 //! Content exists where its file does: no record says so.
@@ -20,14 +22,18 @@ use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use super::disk::Disk;
 use super::error::{Error, Kind};
-use crate::oci::{Algorithm, Digest};
+use crate::oci::{Algorithm, Digest, RegistryName};
 
 const FORMAT: &str = "1";
+/// What the names of downloads that outlive the process begin with, unlike a run's, and those of their notes end with.
+const KEPT: &str = "kept-";
+const NOTE: &str = ".note";
 /// What may lie in a folder that is about to become a cache: what an interrupted first start leaves, and what a fresh ext4
 /// file system begins with.
 const HARMLESS: [&str; 3] = ["lock", "VERSION.new", "lost+found"];
@@ -48,6 +54,19 @@ pub(super) struct Layout {
 pub(super) struct Shelf {
     pub(super) algorithm: Algorithm,
     pub(super) first: u8,
+}
+
+/// Names a download that outlives the process, and its note.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Name(Arc<str>);
+
+/// What lies among the unfinished.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Leftover {
+    /// The file of a download that outlives the process, or its note.
+    Kept(Name),
+    /// Nobody's any more.
+    Unfinished(PathBuf),
 }
 
 /// A file on a shelf.
@@ -93,6 +112,19 @@ impl Layout {
         self.shelf(Shelf::of(digest)).join(digest.to_hex())
     }
 
+    /// The name of a download that outlives the process. A hash, because the name of a registry may hold a port, and be long.
+    pub(super) fn kept_name(registry: &RegistryName, digest: &Digest) -> Name {
+        Name(Digest::of(Algorithm::Sha256, format!("{registry}\0{digest}").as_bytes()).to_hex().into())
+    }
+
+    pub(super) fn kept(&self, name: &Name) -> PathBuf {
+        self.partial().join(format!("{KEPT}{}", name.0))
+    }
+
+    pub(super) fn note(&self, name: &Name) -> PathBuf {
+        self.partial().join(format!("{KEPT}{}{NOTE}", name.0))
+    }
+
     /// A path that no file has, on the same file system as the blobs.
     pub(super) fn temporary(&self) -> PathBuf {
         self.partial().join(format!("{}-{}", self.run, self.made.fetch_add(1, Ordering::Relaxed)))
@@ -124,15 +156,20 @@ impl Layout {
         folder.filter_map(|file| file.and_then(|file| entry(shelf, &file)).transpose()).collect()
     }
 
-    /// What earlier runs left unfinished. Blocks.
-    pub(super) fn leftovers(&self) -> io::Result<Vec<PathBuf>> {
+    /// What earlier runs left unfinished, and all that is kept. Blocks.
+    pub(super) fn leftovers(&self) -> io::Result<Vec<Leftover>> {
         let own = format!("{}-", self.run);
         let mut found = Vec::new();
         for file in self.disk.list(&self.partial())? {
             let file = file?;
-            if !file.file_name().to_string_lossy().starts_with(&own) {
-                found.push(file.path());
+            let name = file.file_name().to_string_lossy().into_owned();
+            if name.starts_with(&own) {
+                continue;
             }
+            found.push(match name.strip_prefix(KEPT) {
+                Some(kept) => Leftover::Kept(Name(kept.strip_suffix(NOTE).unwrap_or(kept).into())),
+                None => Leftover::Unfinished(file.path()),
+            });
         }
         Ok(found)
     }

@@ -1,38 +1,97 @@
 //! A download in the making: a growing file, and which of its bytes are there.
 
+mod extent;
+mod journal;
+mod note;
+
 use std::fs::File;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::content::{Content, lock};
-use super::draft::{self, Draft};
+use super::draft::Draft;
 use super::error::{Error, Kind};
 use super::files::Blob;
+use super::layout::{Layout, Name};
+use super::parked::Claim;
 use super::pool;
 use super::ranges::RangeSet;
 use crate::oci::{Digest, RegistryName, Span};
+use extent::Extent;
+use journal::{Due, Journal, Subject};
+use note::Note;
+
+/// Downloads of no more bytes are not kept: they are soon fetched again.
+const WORTH_KEEPING: u64 = 1 << 20;
+/// How much of what was there before is compared at once.
+const COMPARE: u64 = 64 << 10;
 
 /// Content that is being fetched. Readers may read what is present from [`Partial::file`] at any time, also after the
-/// download was committed or discarded. Dropping the last handle of one that is neither deletes the file behind, on the
-/// blocking pool, and gives its room back.
+/// download ended.
+///
+/// What has a known length above 1 MiB outlives the process: while it is written, a note says which bytes are there, those of
+/// the last MiB at most left out. Dropping the last handle before its end leaves it behind as if the process had been killed,
+/// on the blocking pool, to be taken up by [`Store::take_up`](super::Store::take_up). All else is then deleted.
 #[derive(Debug)]
 pub struct Partial {
-    registry: RegistryName,
-    digest: Digest,
+    subject: Subject,
     content: Arc<Content>,
     file: Arc<File>,
-    path: PathBuf,
-    /// `None` once committed or discarded.
-    draft: Mutex<Option<Draft>>,
-    present: Mutex<RangeSet>,
+    /// `None` once it ended. Held for reading while bytes are written, so that none are after the end.
+    draft: RwLock<Option<Draft>>,
+    extent: Mutex<Extent>,
+    /// Taken before `extent`.
+    journal: Mutex<Journal>,
+    /// The disk may have lost bytes that it took.
+    broken: AtomicBool,
 }
 
 impl Partial {
     /// Blocks.
-    pub(super) fn begin(content: Arc<Content>, registry: RegistryName, digest: Digest, length: Option<u64>) -> Result<Self, Error> {
-        let draft = Draft::new(content.clone(), length.unwrap_or(0))?;
-        let (file, path) = (draft.file().clone(), draft.path().to_owned());
-        Ok(Self { registry, digest, content, file, path, draft: Mutex::new(Some(draft)), present: Mutex::default() })
+    pub(super) fn begin(
+        content: &Arc<Content>,
+        registry: RegistryName,
+        digest: Digest,
+        length: Option<u64>,
+    ) -> Result<Self, Error> {
+        let worth = length.is_some_and(|length| length > WORTH_KEEPING);
+        let name = if worth { content.claim(&registry, &digest) } else { None };
+        if length.is_some() && !worth {
+            content.forget_parked(&registry, &digest);
+        }
+        let draft = Draft::new(content.clone(), length.unwrap_or(0), name)?;
+        Ok(Self::new(Subject { registry, digest, length }, draft, Extent::default(), Journal::default()))
+    }
+
+    /// Blocks.
+    pub(super) fn take_up(content: &Arc<Content>, registry: RegistryName, digest: Digest) -> Option<Self> {
+        let name = Layout::kept_name(&registry, &digest);
+        let claim = content.parked().claim(&name);
+        let entry = match claim {
+            Claim::InUse => return None,
+            Claim::Free => {
+                content.parked().free(&name);
+                return None;
+            }
+            Claim::Parked(entry) => entry,
+        };
+        let Some((note, file)) = content.read_kept(&name).filter(|(note, _)| note.registry == registry && note.digest == digest)
+        else {
+            content.discard_kept(&name, entry.reserved);
+            return None;
+        };
+        let draft = Draft::taken_up(content.clone(), file, entry.reserved, name);
+        // A draft whose note claims nothing that is there goes when it is dropped.
+        let size = content.disk.metadata(draft.file()).ok()?.len();
+        let (present, durable) = note.believed(&content.boot, size);
+        let subject = Subject { registry, digest, length: Some(note.length) };
+        (!present.is_empty()).then(|| Self::new(subject, draft, Extent::of(present), Journal::of(durable)))
+    }
+
+    fn new(subject: Subject, draft: Draft, extent: Extent, journal: Journal) -> Self {
+        let (content, file) = (draft.content().clone(), draft.file().clone());
+        let (extent, journal, broken) = (Mutex::new(extent), Mutex::new(journal), AtomicBool::new(false));
+        Self { subject, content, file, draft: RwLock::new(Some(draft)), extent, journal, broken }
     }
 
     /// The file that holds what is present, at the offsets where it belongs.
@@ -40,8 +99,14 @@ impl Partial {
         &self.file
     }
 
+    /// The length of the content, where it is known.
+    pub fn length(&self) -> Option<u64> {
+        self.subject.length
+    }
+
     /// Writes bytes where they belong and marks them present. Blocks: call it on the blocking pool. Writers of different
-    /// ranges may work at once. Room beyond the reserved length is reserved as it is needed.
+    /// ranges may work at once. Room beyond the reserved length is reserved as it is needed. Now and then it first waits until
+    /// what was written before is durable.
     ///
     /// # Errors
     /// `NoRoom` and `Full` where there is no room for more, `Io` where the disk fails, `Incomplete` after the end. What was
@@ -49,24 +114,55 @@ impl Partial {
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let end = offset.checked_add(bytes.len() as u64);
         let end = end.ok_or_else(|| self.unfit(&format!("has no byte after offset {offset}")))?;
-        lock(&self.draft).as_mut().ok_or_else(|| self.ended())?.grow(end)?;
-        draft::write(&self.content, &self.path, &self.file, offset, bytes)?;
-        lock(&self.present).insert(Span::new(offset, end));
-        Ok(())
+        let draft = self.draft.read().unwrap_or_else(PoisonError::into_inner);
+        let draft = draft.as_ref().ok_or_else(|| self.ended())?;
+        draft.grow(end)?;
+        self.write_over(draft, Span::new(offset, end), bytes)?;
+        let received = {
+            let mut extent = lock(&self.extent);
+            extent.arrived(Span::new(offset, end));
+            extent.received
+        };
+        draft.name().map_or(Ok(()), |name| self.note_down(draft, name, received))
     }
 
     /// The end of the present bytes that hold `offset`, or `offset` itself where that is missing.
     pub fn present_until(&self, offset: u64) -> u64 {
-        lock(&self.present).present_until(offset)
+        lock(&self.extent).present.present_until(offset)
     }
 
     /// The first run of missing bytes in `span`.
     pub fn first_gap(&self, span: Span) -> Option<Span> {
-        lock(&self.present).first_gap(span)
+        lock(&self.extent).present.first_gap(span)
+    }
+
+    /// Whether all of `span` is present.
+    pub fn covers(&self, span: Span) -> bool {
+        lock(&self.extent).present.covers(span)
+    }
+
+    /// From now on nothing counts as present. The bytes stay where they are, for those who were told of them, until others
+    /// are written over them, which [`Partial::changed`] then tells. May be called again. Blocks: a write that is under way is
+    /// waited for.
+    pub fn start_over(&self) {
+        let draft = self.draft.write().unwrap_or_else(PoisonError::into_inner);
+        let mut journal = lock(&self.journal);
+        lock(&self.extent).start_over();
+        journal.start_over();
+        if let Some(name) = draft.as_ref().and_then(Draft::name) {
+            self.write_note(&mut journal, name);
+        }
+    }
+
+    /// Whether any byte of `span` that was present when the download started over was overwritten by a different one since.
+    /// Ask after reading: it is said before the byte is written. Where there are very many such bytes, those between them
+    /// count too.
+    pub fn changed(&self, span: Span) -> bool {
+        lock(&self.extent).changed(span)
     }
 
     /// Makes the bytes, whose digest the caller has verified, durable as stored content. Where the same content came by
-    /// another way meanwhile, that is what is returned. No write may be under way.
+    /// another way meanwhile, that is what is returned. A write that is under way is waited for.
     ///
     /// Dropping the future does not stop it.
     ///
@@ -78,21 +174,122 @@ impl Partial {
 
     /// Ends the download and keeps nothing of it. Dropping the future does not stop it.
     pub async fn discard(self: Arc<Self>) {
-        pool::blocking(move || drop(lock(&self.draft).take())).await;
+        pool::blocking(move || drop(self.end())).await;
     }
 
+    /// Ends the download for now: it waits to be taken up, by this process or a later one, with all bytes that are present. What
+    /// has no known length, is small or empty, or cannot be made durable, is discarded instead. Dropping the future does not stop it.
+    pub async fn park(self: Arc<Self>) {
+        pool::blocking(move || {
+            let Some(draft) = self.end() else { return };
+            let journal = std::mem::take(&mut *lock(&self.journal));
+            // A file that the disk has lost bytes of goes with its draft.
+            if !self.broken.load(Ordering::Relaxed) {
+                journal::keep(draft, &self.subject, &lock(&self.extent), journal, true);
+            }
+        })
+        .await;
+    }
+
+    /// Waits for the writes that are under way.
+    fn end(&self) -> Option<Draft> {
+        self.draft.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The file is made durable, moved to its place, and that made durable, before its note goes. Killed before the move, the
+    /// process leaves a download that can be taken up; after it, content and a note without a file.
     fn commit_now(&self) -> Result<Blob, Error> {
-        let draft = lock(&self.draft).take().ok_or_else(|| self.ended())?;
+        let draft = self.end().ok_or_else(|| self.ended())?;
         let size = {
-            let present = lock(&self.present);
-            let whole = Span::new(0, present.end());
-            if !present.covers(whole) {
+            let extent = lock(&self.extent);
+            let whole = Span::new(0, extent.present.end());
+            if !extent.present.covers(whole) {
                 return Err(self.unfit("has gaps"));
             }
             whole.end
         };
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(Error::new(Kind::Io, format!("the disk may have lost bytes of {}", self.subject.digest)));
+        }
+        let was_kept = draft.name().is_some();
         draft.cut(size)?;
-        self.content.place(draft, &self.digest, size)
+        let blob = self.content.place(draft, &self.subject.digest, size)?;
+        if !was_kept {
+            self.content.forget_parked(&self.subject.registry, &self.subject.digest);
+        }
+        Ok(blob)
+    }
+
+    /// Writes bytes, but compares those that lie where others were before.
+    fn write_over(&self, draft: &Draft, span: Span, bytes: &[u8]) -> Result<(), Error> {
+        let before = lock(&self.extent).before.clone();
+        let part = |from: u64, to: u64| &bytes[(from - span.start) as usize..(to - span.start) as usize];
+        let mut at = span.start;
+        while at < span.end {
+            let until = before.present_until(at).min(span.end).min(at + COMPARE);
+            let next = if until > at {
+                self.replace(draft, at, part(at, until))?;
+                until
+            } else {
+                let gap = before.first_gap(Span::new(at, span.end)).map_or(span.end, |gap| gap.end);
+                draft.write(at, part(at, gap))?;
+                gap
+            };
+            at = next;
+        }
+        Ok(())
+    }
+
+    fn replace(&self, draft: &Draft, offset: u64, new: &[u8]) -> Result<(), Error> {
+        let mut old = vec![0; new.len()];
+        draft.read(offset, &mut old)?;
+        if old == new {
+            return Ok(());
+        }
+        lock(&self.extent).replaced(offset, &old, new);
+        draft.write(offset, new)
+    }
+
+    /// Writes down from time to time what is there.
+    fn note_down(&self, draft: &Draft, name: &Name, received: u64) -> Result<(), Error> {
+        // Another writer is at it.
+        let Ok(mut journal) = self.journal.try_lock() else { return Ok(()) };
+        match journal.due(received) {
+            Due::Nothing => Ok(()),
+            Due::Note => {
+                self.write_note(&mut journal, name);
+                Ok(())
+            }
+            Due::Sync => {
+                drop(journal);
+                self.sync(draft, name)
+            }
+        }
+    }
+
+    fn write_note(&self, journal: &mut Journal, name: &Name) {
+        // Whoever asks what is present must not wait for the disk.
+        let (present, received) = {
+            let extent = lock(&self.extent);
+            (extent.present.clone(), extent.received)
+        };
+        // It was told of, and costs nobody anything but these bytes after a restart: all are verified in the end.
+        let _ = journal.write(&self.content, name, &self.subject, &present, received);
+    }
+
+    /// Makes durable what is there, beside the other writers.
+    fn sync(&self, draft: &Draft, name: &Name) -> Result<(), Error> {
+        let (present, received, starts) = {
+            let extent = lock(&self.extent);
+            (extent.present.clone(), extent.received, extent.starts)
+        };
+        let synced = draft.sync_data();
+        let mut journal = lock(&self.journal);
+        let holds = synced.is_ok() && lock(&self.extent).starts == starts;
+        journal.synced(if holds { present } else { RangeSet::default() }, received);
+        self.write_note(&mut journal, name);
+        // The disk says once that it lost something, and would let it be committed the next time.
+        synced.inspect_err(|_| self.broken.store(true, Ordering::Relaxed))
     }
 
     fn ended(&self) -> Error {
@@ -100,7 +297,8 @@ impl Partial {
     }
 
     fn unfit(&self, why: &str) -> Error {
-        Error::new(Kind::Incomplete, format!("the download of {} from {} {why}", self.digest, self.registry))
+        let Subject { registry, digest, .. } = &self.subject;
+        Error::new(Kind::Incomplete, format!("the download of {digest} from {registry} {why}"))
     }
 }
 
@@ -108,11 +306,34 @@ impl Drop for Partial {
     fn drop(&mut self) {
         let draft = self.draft.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(draft) = draft else { return };
+        let subject = self.subject.clone();
+        let extent = std::mem::take(self.extent.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let journal = std::mem::take(self.journal.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let broken = *self.broken.get_mut();
+        let end = move || if broken { drop(draft) } else { journal::keep(draft, &subject, &extent, journal, false) };
         match tokio::runtime::Handle::try_current() {
             // It ends without being waited for.
-            Ok(_) => drop(pool::start(move || drop(draft))),
-            Err(_) => drop(draft),
+            Ok(_) => drop(pool::start(end)),
+            Err(_) => end(),
         }
+    }
+}
+
+impl Content {
+    /// The note of a name, where it holds, and its file. Blocks.
+    pub(super) fn read_note(&self, name: &Name) -> Option<(Note, File)> {
+        let file = self.disk.open(&self.layout.note(name)).ok()?;
+        let mut page = vec![0; note::SIZE];
+        self.disk.read_at(&file, &mut page, 0).ok()?;
+        Some((Note::decode(&page)?, file))
+    }
+
+    /// The note of a parked download and the file that it is about.
+    fn read_kept(&self, name: &Name) -> Option<(Note, File)> {
+        let (note, _) = self.read_note(name)?;
+        let path = self.layout.kept(name);
+        let file = self.disk.open_to_write(&path, false);
+        Some((note, file.map_err(|error| self.failed("open", "cannot open", &path, error)).ok()?))
     }
 }
 

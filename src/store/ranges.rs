@@ -46,6 +46,42 @@ impl RangeSet {
         Some(Span::new(start, end))
     }
 
+    /// What of it lies before `end`.
+    pub(super) fn clipped(&self, end: u64) -> Self {
+        let mut clipped = Self::default();
+        self.runs.iter().for_each(|(&start, &run_end)| clipped.insert(Span::new(start.min(end), run_end.min(end))));
+        clipped
+    }
+
+    /// Adds all of another set.
+    pub(super) fn extend(&mut self, other: &Self) {
+        other.runs.iter().for_each(|(&start, &end)| self.insert(Span::new(start, end)));
+    }
+
+    /// Its `most` longest runs, in order.
+    pub(super) fn longest(&self, most: usize) -> Vec<(u64, u64)> {
+        let mut runs: Vec<(u64, u64)> = self.runs.iter().map(|(&start, &end)| (start, end)).collect();
+        runs.sort_unstable_by_key(|(start, end)| std::cmp::Reverse(end - start));
+        runs.truncate(most);
+        runs.sort_unstable();
+        runs
+    }
+
+    /// Where all of it lies: nothing missing in between. Empty where it is.
+    pub(super) fn hull(&self) -> Span {
+        let start = self.runs.first_key_value().map_or(0, |(&start, _)| start);
+        Span::new(start, self.end())
+    }
+
+    /// How many runs it has.
+    pub(super) fn count(&self) -> usize {
+        self.runs.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
     /// The offset after the last byte that is there.
     pub(super) fn end(&self) -> u64 {
         self.runs.last_key_value().map_or(0, |(_, &end)| end)

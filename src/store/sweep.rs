@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::content::Content;
 use super::eviction::{Use, Victim};
 use super::index::Table;
-use super::layout::{Entry, Shelf};
+use super::layout::{Entry, Leftover, Shelf};
 use super::records::{algorithm_byte, blob_key, seconds, split_digest};
 use crate::oci::Digest;
 
@@ -34,9 +34,10 @@ fn delete_leftovers(content: &Content) {
         content.failed("sweep", "cannot list", content.layout.root(), error);
         Vec::new()
     });
-    for path in leftovers {
-        if let Err(error) = content.disk.remove(&path) {
-            tracing::warn!(path = %path.display(), %error, "cannot delete what an earlier run left; delete it by hand");
+    for leftover in leftovers {
+        match leftover {
+            Leftover::Unfinished(path) => content.delete_unfinished(path),
+            Leftover::Kept(name) => content.delete_unparked(&name),
         }
     }
 }

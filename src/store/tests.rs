@@ -3,7 +3,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::space::FileSystem;
+use super::disk::Disk;
+use super::space::{FileSystem, Space};
 use super::*;
 use crate::oci::Algorithm;
 
@@ -11,11 +12,19 @@ use crate::oci::Algorithm;
 pub(super) struct Folder {
     pub(super) root: tempfile::TempDir,
     cap: u64,
+    /// Which start of the machine it is, where that is not this one.
+    pub(super) boot: Option<String>,
 }
 
 impl Folder {
+    /// One whose files are in memory, where there are such: for tests that do much.
+    pub(super) fn in_memory(cap: u64) -> Self {
+        let root = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap());
+        Self { root, ..Self::new(cap) }
+    }
+
     pub(super) fn new(cap: u64) -> Self {
-        Self { root: tempfile::tempdir().unwrap(), cap }
+        Self { root: tempfile::tempdir().unwrap(), cap, boot: None }
     }
 
     pub(super) async fn open(&self) -> Arc<Store> {
@@ -23,7 +32,9 @@ impl Folder {
     }
 
     async fn try_open(&self) -> Result<Arc<Store>, Error> {
-        Store::open_in(&self.config(), Space::roomy(), Disk::default(), Telemetry::quiet()).await
+        let roomy = Machine::roomy(Disk::default());
+        let machine = Machine { boot: self.boot.clone().unwrap_or(roomy.boot), ..roomy };
+        Store::open_in(&self.config(), machine, Telemetry::quiet()).await
     }
 
     /// Opens it on a disk that fails as told.
@@ -32,7 +43,7 @@ impl Folder {
     }
 
     /// Opens it and lets the sweep go to its end.
-    async fn open_swept(&self) -> Arc<Store> {
+    pub(super) async fn open_swept(&self) -> Arc<Store> {
         let store = self.open().await;
         let content = store.content.clone();
         blocking(move || sweep::sweep(&content, &CancellationToken::new())).await;
@@ -280,11 +291,11 @@ async fn small_content_that_rotted_is_a_miss() {
 
 #[tokio::test]
 async fn small_content_that_cannot_be_read_is_an_error_once_and_then_a_miss() {
-    let folder = Folder::new(1000);
-    let store = folder.open().await;
+    let (folder, faults) = (Folder::new(1000), Faults::default());
+    let store = folder.open_faulty(&faults).await.unwrap();
     let digest = put(&store, 1, 100).await;
     store.content.memory.remove(&digest);
-    fs::OpenOptions::new().write(true).open(folder.path(&digest)).unwrap().set_len(99).unwrap();
+    faults.after(0, Operation::Read, rustix::io::Errno::IO);
     assert_eq!(store.read(&digest).await.unwrap_err().kind, Kind::Io);
     assert_eq!(store.read(&digest).await.unwrap(), None);
     is_a_miss_and_can_come_again(&folder, &store, &digest).await;
@@ -334,7 +345,8 @@ async fn what_cannot_fit_is_refused_and_evicts_nothing() {
 async fn a_tenth_of_the_file_system_stays_free() {
     let folder = Folder::new(1000);
     let space = Space::measured_by(Box::new(|| Ok(FileSystem { total: 1000, free: 250 })));
-    let store = Store::open_in(&folder.config(), space, Disk::default(), Telemetry::quiet()).await.unwrap();
+    let machine = Machine { space, ..Machine::roomy(Disk::default()) };
+    let store = Store::open_in(&folder.config(), machine, Telemetry::quiet()).await.unwrap();
     let first = put(&store, 1, 100).await;
     let second = put(&store, 2, 100).await;
     assert!(!folder.path(&first).exists() && folder.path(&second).exists());
@@ -481,6 +493,8 @@ async fn the_oldest_lists_go_when_there_are_too_many() {
         kept.extend(store.list(&registry(), &repository("a/b"), &i.to_string()).await.map(|_| i));
     }
     assert_eq!(kept, (9..20).collect::<Vec<_>>());
+    store.remove_list(&registry(), &repository("a/b"), "9");
+    assert_eq!(store.list(&registry(), &repository("a/b"), "9").await, None);
     assert_eq!(store.list(&registry(), &repository("a/b"), &"x".repeat(5000)).await, None);
 }
 

@@ -71,6 +71,7 @@ pub struct Metrics {
     upstream_bytes: IntCounterVec,
     mismatches: IntCounterVec,
     fills: IntGauge,
+    passed_through: IntCounter,
     connections: IntGaugeVec,
     refused_connections: IntCounterVec,
     evictions: IntCounter,
@@ -169,6 +170,10 @@ impl Metrics {
                 &["registry"],
             ),
             fills: make.gauge("roadstead_downloads", "Blob downloads under way."),
+            passed_through: make.counter(
+                "roadstead_passed_through_total",
+                "Blob downloads that could not be stored, or not to their end, and were only passed on.",
+            ),
             connections: make.gauges("roadstead_connections", "Open client connections.", &["endpoint"]),
             refused_connections: make.counters(
                 "roadstead_refused_connections_total",
@@ -223,6 +228,11 @@ impl Metrics {
     /// A download began.
     pub fn fill_started(&self) {
         self.fills.inc();
+    }
+
+    /// A download's bytes cannot be stored, or not any more, and are only passed on.
+    pub fn passed_through(&self) {
+        self.passed_through.inc();
     }
 
     /// A download ended, however.

@@ -1,14 +1,17 @@
 //! Asking for blobs.
 
-use bytes::{Buf, Bytes};
+mod reply;
+
 use http::{HeaderValue, Method, StatusCode};
 
+use super::connections::Use;
 use super::content_range::ContentRange;
 use super::fetch::Fetched;
-use super::registry::{Connection, Use};
-use super::{Error, Kind, Registry, status};
-use crate::egress::Body;
+use super::registry::Choice;
+use super::{Error, Kind, Registry, Validator, status};
 use crate::oci::{Digest, RepositoryName};
+pub use reply::BlobReply;
+use reply::Part;
 
 /// What an upstream says of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,56 +20,36 @@ pub struct BlobHead {
     pub length: Option<u64>,
 }
 
-/// A blob on its way, from an offset to its end. Not verified. Holds one of the upstream's connections until it is over, well
-/// or badly, or dropped.
-#[derive(Debug)]
-pub struct BlobReply {
-    /// The length of the whole blob, where that is said.
-    pub length: Option<u64>,
-    /// The offset of the first byte that [`BlobReply::chunk`] gives.
+/// Which part of a blob is asked for, and of which URLs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BlobAsk<'a> {
+    /// Offset of the first byte wanted.
     pub from: u64,
-    /// Which of the registry's URLs sends it.
-    pub url: usize,
-    registry: String,
-    /// Gone when it is over: whoever keeps the reply while asking for the rest must not wait for its own connection.
-    transfer: Option<(Body, Connection)>,
-    /// Bytes before `from` that an upstream sends which ignores ranges.
-    skip: u64,
+    /// Offset after the last byte wanted, more than `from`; `None`: to the end.
+    pub until: Option<u64>,
+    /// What an earlier answer said of its content: where it has changed, the whole blob comes instead of a part. Sent to the URL
+    /// that said so, and to no other (RFC 9110 section 13.1.5).
+    pub validator: Option<&'a Validator>,
+    /// URLs (by index) never to be asked, because they gave wrong bytes for this digest.
+    pub skip: &'a [usize],
+    /// URLs to be asked only after all others have failed, because they broke off last time.
+    pub last: &'a [usize],
 }
 
-impl BlobReply {
-    /// The next bytes, never empty; `None` at the body's well-formed end, which may come too early or too late: whoever
-    /// reads compares with `length`. Nothing is lost by dropping the future.
-    ///
-    /// # Errors
-    /// `TimedOut` where nothing came for 30 s, `Unreachable` where the connection broke. No more comes after.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        loop {
-            let Some((body, _)) = &mut self.transfer else { return Err(self.failed("its transfer is over already")) };
-            let next = body.chunk().await;
-            if !matches!(next, Ok(Some(_))) {
-                self.transfer = None;
-            }
-            let next = next.map_err(|error| Error::from_egress(&self.registry, &error))?;
-            let Some(mut bytes) = next else { return self.end() };
-            let skipped = self.skip.min(bytes.len() as u64);
-            self.skip -= skipped;
-            bytes.advance(usize::try_from(skipped).unwrap_or(bytes.len()));
-            if !bytes.is_empty() {
-                return Ok(Some(bytes));
-            }
-        }
+impl BlobAsk<'_> {
+    fn range(&self) -> Option<HeaderValue> {
+        let range = match self.until {
+            None if self.from == 0 => return None,
+            None => format!("bytes={}-", self.from),
+            Some(until) => format!("bytes={}-{}", self.from, until.saturating_sub(1)),
+        };
+        HeaderValue::try_from(range).ok()
     }
 
-    fn end(&self) -> Result<Option<Bytes>, Error> {
-        if self.skip == 0 {
-            return Ok(None);
-        }
-        Err(self.failed(format!("the blob ended {} bytes before the offset {} asked for", self.skip, self.from)))
-    }
-
-    fn failed(&self, what: impl Into<String>) -> Error {
-        Error::new(Kind::Failed, &self.registry, what)
+    /// Goes with a range only.
+    fn if_range(&self, url: usize) -> Option<HeaderValue> {
+        self.range()?;
+        self.validator.filter(|validator| validator.url() == url).map(|validator| validator.etag().clone())
     }
 }
 
@@ -76,25 +59,22 @@ impl Registry {
     /// # Errors
     /// See [`Error`]; 20 s at most. Dropping the future gives the request up.
     pub async fn head_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<BlobHead, Error> {
-        let (head, _) = self.over_urls(Use::Question, &[], |url| self.head_blob_at(url, repository, digest)).await?;
+        let (head, _) = self.over_urls(Use::Question, Choice::default(), |url| self.head_blob_at(url, repository, digest)).await?;
         Ok(head)
     }
 
-    /// A blob from offset `from` on. Returns with the answer's head, within 20 s; the bytes follow at the upstream's pace.
-    /// `skip` are indices of URLs that are not to be asked, because they gave wrong bytes for this digest.
+    /// A blob, or a part of one. Returns with the answer's head, within 20 s; the bytes follow at the upstream's pace.
     ///
     /// # Errors
     /// See [`Error`]. Dropping the future, or the reply, closes the connection.
-    pub async fn get_blob(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        from: u64,
-        skip: &[usize],
-    ) -> Result<BlobReply, Error> {
-        let attempt = |url| self.get_blob_at(url, repository, digest, from);
-        let ((Start { length, skip, body }, url), connection) = self.over_urls(Use::Transfer, skip, attempt).await?;
-        Ok(BlobReply { length, from, url, registry: self.label().to_owned(), transfer: Some((body, connection)), skip })
+    pub async fn get_blob(&self, repository: &RepositoryName, digest: &Digest, ask: &BlobAsk<'_>) -> Result<BlobReply, Error> {
+        if ask.until.is_some_and(|until| until <= ask.from) {
+            return Err(self.error(Kind::Failed, "a part of a blob was asked for that has no bytes"));
+        }
+        let choice = Choice { skip: ask.skip, last: ask.last };
+        let attempt = |url| self.get_blob_at(url, repository, digest, ask);
+        let ((part, url, answer), connection) = self.over_urls(Use::Transfer, choice, attempt).await?;
+        Ok(BlobReply::new(&part, url, answer, self.label(), connection))
     }
 
     async fn head_blob_at(&self, url: usize, repository: &RepositoryName, digest: &Digest) -> Result<BlobHead, Error> {
@@ -114,7 +94,9 @@ impl Registry {
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                 let range = ContentRange::parse(&answer.headers);
                 // Nothing can be had of an empty blob: `bytes */0`.
-                let fits = range.is_some_and(|range| range.first == Some(0) || range.total == Some(0));
+                let fits = range
+                    .as_ref()
+                    .is_some_and(|range| range.total == Some(0) || range.sent.as_ref().is_some_and(|sent| sent.start == 0));
                 if !fits {
                     return Err(answer.nonsense(self.label(), "answers a range with another one"));
                 }
@@ -129,33 +111,11 @@ impl Registry {
         url: usize,
         repository: &RepositoryName,
         digest: &Digest,
-        from: u64,
-    ) -> Result<(Start, usize), Error> {
+        part: &BlobAsk<'_>,
+    ) -> Result<(Part, usize, Fetched), Error> {
         let mut ask = self.ask(url, Method::GET, repository, &format!("blobs/{digest}"));
-        if from > 0 {
-            ask.range = HeaderValue::try_from(format!("bytes={from}-")).ok();
-        }
+        (ask.range, ask.if_range) = (part.range(), part.if_range(url));
         let answer = self.fetch(url, &ask).await?;
-        Ok((start(answer, from, self.label())?, url))
-    }
-}
-
-/// Where a blob's bytes begin in an answer.
-struct Start {
-    length: Option<u64>,
-    skip: u64,
-    body: Body,
-}
-
-/// A 206 must begin where it was asked to; a 200 begins at 0 and is read up to there.
-fn start(answer: Fetched, from: u64, registry: &str) -> Result<Start, Error> {
-    match answer.status {
-        StatusCode::OK => Ok(Start { length: answer.length(), skip: from, body: answer.body }),
-        StatusCode::PARTIAL_CONTENT => match ContentRange::parse(&answer.headers) {
-            Some(range) if range.first == Some(from) => Ok(Start { length: range.total, skip: 0, body: answer.body }),
-            _ => Err(answer.nonsense(registry, "answers a range with another one")),
-        },
-        StatusCode::RANGE_NOT_SATISFIABLE => Err(answer.nonsense(registry, "has fewer bytes of the blob than are here already")),
-        _ => Err(answer.failure(registry)),
+        Ok((Part::of(&answer, part, self.label())?, url, answer))
     }
 }

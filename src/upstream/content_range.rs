@@ -1,13 +1,15 @@
 //! `Content-Range` of an upstream's 206 or 416 (RFC 9110 section 14.4). Pure.
 
+use std::ops::Range;
+
 use http::HeaderMap;
 use http::header::CONTENT_RANGE;
 
 /// Which bytes an answer says it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ContentRange {
-    /// Offset of the first byte; `None` where none of the content is sent.
-    pub(super) first: Option<u64>,
+    /// Their offsets; `None` where none of the content is sent.
+    pub(super) sent: Option<Range<u64>>,
     /// Length of the whole content, where it is said.
     pub(super) total: Option<u64>,
 }
@@ -20,12 +22,12 @@ impl ContentRange {
         let (range, total) = text.trim().strip_prefix("bytes ")?.trim_start().split_once('/')?;
         let total = if total == "*" { None } else { Some(number(total)?) };
         if range == "*" {
-            return Some(Self { first: None, total });
+            return Some(Self { sent: None, total });
         }
         let (first, last) = range.split_once('-')?;
-        let (first, last) = (number(first)?, number(last)?);
-        let fits = first <= last && total.is_none_or(|total| last < total);
-        fits.then_some(Self { first: Some(first), total })
+        let (first, end) = (number(first)?, number(last)?.checked_add(1)?);
+        let fits = first < end && total.is_none_or(|total| end <= total);
+        fits.then_some(Self { sent: Some(first..end), total })
     }
 }
 
@@ -37,15 +39,15 @@ fn number(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn parse(value: &str) -> Option<(Option<u64>, Option<u64>)> {
+    fn parse(value: &str) -> Option<(Option<Range<u64>>, Option<u64>)> {
         let headers = HeaderMap::from_iter([(CONTENT_RANGE, value.parse().unwrap())]);
-        ContentRange::parse(&headers).map(|range| (range.first, range.total))
+        ContentRange::parse(&headers).map(|range| (range.sent, range.total))
     }
 
     #[test]
     fn reads_what_is_consistent() {
-        assert_eq!(parse("bytes 5-9/10"), Some((Some(5), Some(10))));
-        assert_eq!(parse("bytes 0-0/*"), Some((Some(0), None)));
+        assert_eq!(parse("bytes 5-9/10"), Some((Some(5..10), Some(10))));
+        assert_eq!(parse("bytes 0-0/*"), Some((Some(0..1), None)));
         assert_eq!(parse("bytes */0"), Some((None, Some(0))));
         for bad in [
             "",
@@ -56,6 +58,7 @@ mod tests {
             "bytes a-b/c",
             "bytes 0-+1/9",
             "bytes 0-99999999999999999999/*",
+            "bytes 0-18446744073709551615/*",
         ] {
             assert_eq!(parse(bad), None, "{bad}");
         }

@@ -12,7 +12,7 @@ use crate::{credentials, egress};
 pub struct Error {
     /// What to do about it.
     pub kind: Kind,
-    /// When the upstream wants to be asked again, where it said so.
+    /// When to ask again: what the upstream said, or this proxy where it is overloaded.
     pub retry_after: Option<Duration>,
     registry: Arc<str>,
     what: Arc<str>,

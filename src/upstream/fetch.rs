@@ -1,7 +1,7 @@
 //! One URL of a registry asked once: its challenge met, its redirects followed.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, VIA};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, IF_RANGE, LOCATION, RANGE, VIA};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use url::Url;
@@ -23,11 +23,13 @@ pub(super) struct Ask {
     pub(super) url: Url,
     pub(super) scope: Scope,
     pub(super) range: Option<HeaderValue>,
+    /// Only ever beside `range`.
+    pub(super) if_range: Option<HeaderValue>,
 }
 
 impl Ask {
     pub(super) fn new(method: Method, url: Url, scope: Scope) -> Self {
-        Self { method, url, scope, range: None }
+        Self { method, url, scope, range: None, if_range: None }
     }
 }
 
@@ -39,7 +41,7 @@ pub(super) struct Fetched {
     pub(super) body: Body,
     /// Whether the registry itself gave it, rather than a host that it sent us to.
     home: bool,
-    host: String,
+    pub(super) host: String,
 }
 
 /// One URL of a registry with all that is needed to ask it.
@@ -92,6 +94,7 @@ impl Line<'_> {
         ]);
         headers.extend(authorization.map(|value| (AUTHORIZATION, value.clone())));
         headers.extend(ask.range.as_ref().map(|value| (RANGE, value.clone())));
+        headers.extend(ask.if_range.as_ref().map(|value| (IF_RANGE, value.clone())));
         let request = Request { method: ask.method.clone(), url: url.clone(), headers, body: Bytes::new() };
         self.client.send(self.way, request).await.map_err(|error| Error::from_egress(self.way.label(), &error))
     }

@@ -5,8 +5,9 @@ use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use url::Url;
 
+use super::connections::Use;
 use super::fetch::Ask;
-use super::registry::Use;
+use super::registry::Choice;
 use super::{Error, Registry, link};
 use crate::oci::{self, Digest, RepositoryName};
 
@@ -65,7 +66,7 @@ impl Registry {
             }
             self.list_at(url, ask)
         };
-        Ok(self.over_urls(Use::Question, &[], attempt).await?.0)
+        Ok(self.over_urls(Use::Question, Choice::default(), attempt).await?.0)
     }
 
     /// One page of what refers to a digest. A registry without that API answers 404.
@@ -86,7 +87,7 @@ impl Registry {
             }
             self.list_at(url, ask)
         };
-        Ok(self.over_urls(Use::Question, &[], attempt).await?.0)
+        Ok(self.over_urls(Use::Question, Choice::default(), attempt).await?.0)
     }
 
     async fn list_at(&self, url: usize, ask: Ask) -> Result<ListReply, Error> {

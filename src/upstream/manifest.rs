@@ -4,8 +4,9 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 
+use super::connections::Use;
 use super::fetch::Fetched;
-use super::registry::Use;
+use super::registry::Choice;
 use super::{Error, Registry, status};
 use crate::oci::{self, Algorithm, Digest, MAX_MANIFEST, Reference, RepositoryName};
 
@@ -40,7 +41,8 @@ impl Registry {
     /// # Errors
     /// See [`Error`]; 20 s at most. Dropping the future gives the request up.
     pub async fn head_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<ManifestHead, Error> {
-        let (head, _) = self.over_urls(Use::Question, &[], |url| self.head_manifest_at(url, repository, reference)).await?;
+        let (head, _) =
+            self.over_urls(Use::Question, Choice::default(), |url| self.head_manifest_at(url, repository, reference)).await?;
         Ok(head)
     }
 
@@ -49,7 +51,8 @@ impl Registry {
     /// # Errors
     /// See [`Error`]; 20 s at most. Dropping the future gives the request up.
     pub async fn get_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<ManifestReply, Error> {
-        let (reply, _) = self.over_urls(Use::Question, &[], |url| self.get_manifest_at(url, repository, reference)).await?;
+        let (reply, _) =
+            self.over_urls(Use::Question, Choice::default(), |url| self.get_manifest_at(url, repository, reference)).await?;
         Ok(reply)
     }
 

@@ -1,15 +1,16 @@
 //! One upstream registry: its URLs, tried in order.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Method;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Timeout, timeout, timeout_at};
 
 use super::base::{Base, concrete};
+use super::connections::{Connection, Connections, Full, Use};
 use super::fetch::{Ask, Fetched, Line, Source};
+use super::health::Health;
 use super::retry::{self, Next};
 use super::{Error, Kind, Via};
 use crate::config;
@@ -19,6 +20,8 @@ use crate::oci::RepositoryName;
 
 /// All URLs of a registry together, waiting for a free connection included. containerd gives up at 30 s.
 const BUDGET: Duration = Duration::from_secs(20);
+/// When to ask again where no connection is to be had.
+const WHEN_BUSY: Duration = Duration::from_secs(2);
 
 /// What all hosts of one configured registry share.
 pub(super) struct Shared {
@@ -26,8 +29,7 @@ pub(super) struct Shared {
     way: Arc<Way>,
     client: Client,
     via: Via,
-    connections: Arc<Semaphore>,
-    transfers: Arc<Semaphore>,
+    connections: Connections,
     tokens: Arc<Tokens>,
 }
 
@@ -35,31 +37,23 @@ pub(super) struct Shared {
 pub struct Registry {
     shared: Arc<Shared>,
     sources: Vec<Source>,
+    health: Mutex<Health>,
 }
 
-/// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
-    /// A head, a manifest or a list: over within the deadline for all URLs.
-    Question,
-    /// A blob, which takes as long as its bytes do. One in eight connections is not for these, so that downloads that are
-    /// slow or stand still keep nobody from asking.
-    Transfer,
-}
-
-/// The right to one connection.
-#[derive(Debug)]
-pub(super) struct Connection {
-    _one: OwnedSemaphorePermit,
-    _transfer: Option<OwnedSemaphorePermit>,
+/// Which URLs (by index) are not asked as configured.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Choice<'a> {
+    /// Never to be asked.
+    pub(super) skip: &'a [usize],
+    /// To be asked after all others.
+    pub(super) last: &'a [usize],
 }
 
 impl Shared {
     pub(super) fn new(config: Arc<config::Registry>, way: Arc<Way>, client: Client, via: Via) -> Arc<Self> {
         let tokens = Arc::new(Tokens::new(client.clone(), way.clone(), config.credentials.clone()));
-        let most = config.max_connections.clamp(1, Semaphore::MAX_PERMITS);
-        let (connections, transfers) = (Semaphore::new(most), Semaphore::new(transfers(most)));
-        Arc::new(Self { config, way, client, via, connections: connections.into(), transfers: transfers.into(), tokens })
+        let connections = Connections::new(config.max_connections);
+        Arc::new(Self { config, way, client, via, connections, tokens })
     }
 
     /// The registry at `host`, which stands for the `*` of a wildcard. `None` where that makes no URL.
@@ -73,8 +67,9 @@ impl Shared {
             let authenticator = Authenticator::new(base.as_url().clone(), realm.clone(), self.tokens.clone());
             Some(Source { base, authenticator })
         };
-        let sources = self.config.urls.iter().map(source).collect::<Option<_>>()?;
-        Some(Registry { shared: self.clone(), sources })
+        let sources = self.config.urls.iter().map(source).collect::<Option<Vec<_>>>()?;
+        let health = Mutex::new(Health::new(sources.len()));
+        Some(Registry { shared: self.clone(), sources, health })
     }
 }
 
@@ -89,27 +84,24 @@ impl Registry {
         &self.shared.config
     }
 
-    /// Tries the URLs in order with `attempt`, which is given a URL's index, until one succeeds or one's answer holds for
-    /// all. `skip` are URLs not to be asked. Everything together takes 20 s at most, of which each URL has its share; the
-    /// connection is the one that an answer may still hold.
+    /// Tries the URLs with `attempt`, which is given a URL's index, until one succeeds or one's answer holds for all. Everything
+    /// together takes 20 s at most, of which each URL has its share; the connection is the one that an answer may still hold.
     pub(super) async fn over_urls<T, F>(
         &self,
         purpose: Use,
-        skip: &[usize],
+        choice: Choice<'_>,
         attempt: impl Fn(usize) -> F,
     ) -> Result<(T, Connection), Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let deadline = Instant::now() + BUDGET;
-        let connection = timeout_at(deadline, self.connection(purpose)).await.map_err(|_| self.busy(purpose))?;
-        let urls: Vec<usize> = (0..self.sources.len()).filter(|index| !skip.contains(index)).collect();
+        let connection = self.connection(purpose, deadline).await?;
+        let urls = self.order(choice);
         let mut failure: Option<Error> = None;
         for (asked, index) in urls.iter().copied().enumerate() {
-            let now = Instant::now();
-            let until = now + retry::share(deadline - now, urls.len() - asked);
-            let result = timeout_at(until, attempt(index)).await;
-            let error = match result.unwrap_or_else(|_| Err(self.late(index))) {
+            let share = retry::share(deadline - Instant::now(), urls.len() - asked);
+            let error = match self.noted(index, timeout(share, attempt(index))).await {
                 Ok(reply) => return Ok((reply, connection)),
                 Err(error) if retry::next(error.kind) == Next::Stop => return Err(error),
                 Err(error) => error,
@@ -123,6 +115,28 @@ impl Registry {
         // What a URL that rests would say, nobody knows: the others' "not there" does not stand for it.
         let whole = urls.len() == self.sources.len();
         Err(failure.filter(|failure| whole || failure.kind != Kind::NotFound).unwrap_or_else(|| self.resting()))
+    }
+
+    /// Waits for the URL at `index` to be asked, and remembers whether it could be reached.
+    async fn noted<T>(&self, index: usize, asking: Timeout<impl Future<Output = Result<T, Error>>>) -> Result<T, Error> {
+        let began = Instant::now();
+        let result = asking.await.unwrap_or_else(|_| Err(self.late(index)));
+        let ended = result.as_ref().map(|_| ()).map_err(|error| error.kind);
+        self.health().asked(index, ended, began, Instant::now());
+        result
+    }
+
+    /// The URLs to be asked: first those that answer, then those that could not be reached lately, then those that `choice` puts
+    /// last; among their like as configured.
+    fn order(&self, choice: Choice<'_>) -> Vec<usize> {
+        let (health, now) = (self.health(), Instant::now());
+        let mut urls: Vec<usize> = (0..self.sources.len()).filter(|url| !choice.skip.contains(url)).collect();
+        urls.sort_by_key(|url| (choice.last.contains(url), health.is_last(*url, now)));
+        urls
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn resting(&self) -> Error {
@@ -145,41 +159,28 @@ impl Registry {
         Error::new(kind, self.label(), what)
     }
 
-    async fn connection(&self, purpose: Use) -> Connection {
-        // The transfer's first: who waits for that must not keep a connection from others.
-        let transfer = match purpose {
-            Use::Transfer => Some(acquire(&self.shared.transfers).await),
-            Use::Question => None,
-        };
-        Connection { _one: acquire(&self.shared.connections).await, _transfer: transfer }
+    async fn connection(&self, purpose: Use, deadline: Instant) -> Result<Connection, Error> {
+        match timeout_at(deadline, self.shared.connections.get(purpose)).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(Full)) => Err(self.busy(purpose, "are in use, and as many requests wait for one")),
+            Err(_) => Err(self.busy(purpose, "were in use for 20 s")),
+        }
     }
 
-    fn busy(&self, purpose: Use) -> Error {
-        let most = self.config().max_connections;
-        let what = match purpose {
-            Use::Question => format!("all {most} connections to it were in use for 20 s; max_connections can be raised"),
-            Use::Transfer => {
-                let most = transfers(most);
-                format!("all {most} connections to it that blobs may use were in use for 20 s; max_connections can be raised")
-            }
+    fn busy(&self, purpose: Use, how: &str) -> Error {
+        let most = self.shared.connections.most(purpose);
+        let which = match purpose {
+            Use::Question => "",
+            Use::Transfer => " that blobs may use",
         };
-        self.error(Kind::Overloaded, what)
+        let what = format!("all {most} connections to it{which} {how}; max_connections can be raised");
+        self.error(Kind::Overloaded, what).with_retry_after(Some(WHEN_BUSY))
     }
 
     fn late(&self, index: usize) -> Error {
         let host = self.sources[index].base.host();
         self.error(Kind::TimedOut, format!("{host} had not answered when its share of the 20 s for all urls was over"))
     }
-}
-
-/// How many of `connections` blobs may use.
-fn transfers(connections: usize) -> usize {
-    let spared = if connections > 1 { connections.div_ceil(8) } else { 0 };
-    connections - spared
-}
-
-async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    semaphore.clone().acquire_owned().await.expect("nobody closes it")
 }
 
 impl fmt::Debug for Registry {

@@ -1,13 +1,18 @@
 //! The whole of asking an upstream, against scripted ones.
 
 mod blobs;
+mod busy;
+mod health;
+mod pace;
+mod parts;
 mod urls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, RANGE, VIA};
+use http::HeaderName;
+use http::header::{ACCEPT, AUTHORIZATION, IF_RANGE, RANGE, VIA};
 use tokio::time::Instant;
 
 use super::*;
@@ -52,7 +57,11 @@ impl Bench {
     }
 
     async fn blob(&self, from: u64) -> Result<BlobReply, Error> {
-        self.registry.get_blob(&repository(), &digest(), from, &[]).await
+        self.part(&BlobAsk { from, ..BlobAsk::default() }).await
+    }
+
+    async fn part(&self, ask: &BlobAsk<'_>) -> Result<BlobReply, Error> {
+        self.registry.get_blob(&repository(), &digest(), ask).await
     }
 
     async fn kind(&self) -> Kind {
@@ -78,6 +87,10 @@ fn digest() -> Digest {
 
 fn authorization(request: &Request) -> Option<&str> {
     request.headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap())
+}
+
+fn header(request: &Request, name: HeaderName) -> Option<&str> {
+    request.headers.get(name).map(|value| value.to_str().unwrap())
 }
 
 fn host(request: &Request) -> &str {
@@ -295,7 +308,7 @@ async fn every_byte_received_is_counted() {
     let telemetry = Telemetry::quiet();
     let other = Scripted::new(|_, _| Reply::ok("0123456789"));
     let upstreams = Upstreams::new(&config([registry("https://r.test")]), other, telemetry.clone()).unwrap();
-    let reply = upstreams.registry(&name("r.test")).unwrap().get_blob(&repository(), &digest(), 0, &[]).await.unwrap();
+    let reply = upstreams.registry(&name("r.test")).unwrap().get_blob(&repository(), &digest(), &BlobAsk::default()).await.unwrap();
     read(reply).await.unwrap();
     let text = telemetry.metrics.render(&telemetry.health);
     assert!(text.contains("roadstead_upstream_bytes_total{registry=\"r.test\"} 10"), "{text}");
@@ -309,7 +322,7 @@ fn asking_can_be_spawned() {
     let bench = Bench::new(&["https://r.test"], |_| Reply::Hang);
     let (repository, reference, digest) = (repository(), latest(), digest());
     send(&bench.registry.head_manifest(&repository, &reference));
-    send(&bench.registry.get_blob(&repository, &digest, 0, &[]));
+    send(&bench.registry.get_blob(&repository, &digest, &BlobAsk::default()));
     send(&bench.registry.list_tags(&repository, &Page::default()));
 }
 

@@ -1,21 +1,22 @@
-//! The task behind a download: ask, receive, hash, write, verify, make durable.
+//! The task behind a download: one attempt after the other, and what becomes of the file.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 
+use super::attempt::Attempt;
+use super::feed::Ending;
+use super::origins::Origins;
+use super::phase::Event;
 use super::rests::Rests;
-use super::resume::Resumes;
-use super::{Download, Error, Kind, Place};
+use super::sink::SLOW_DISK;
+use super::{Download, Error, Kind, LATER, Place};
 use crate::mirror::Mirror;
-use crate::oci::{Digest, Hasher};
-use crate::store::{self, Partial};
+use crate::oci::{Digest, Span};
+use crate::store::Partial;
 use crate::telemetry::Telemetry;
-use crate::upstream::BlobReply;
-
-/// Chunks between the network and the disk. Each is at most what one read from the connection brings.
-const QUEUE: usize = 16;
+use crate::upstream::{BlobAsk, BlobReply};
 
 /// Counts a download as under way until it is dropped, however its task ends.
 struct Counted<'a>(&'a Telemetry);
@@ -33,7 +34,8 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Everything one download needs. Dropped half-way (the process stops), it leaves no blob and no wrong byte behind.
+/// Everything one download needs. Dropped half-way (the process stops), it leaves no blob and no wrong byte behind, and what
+/// it has received for the next one.
 pub(super) struct Fill {
     pub(super) mirror: Arc<Mirror>,
     pub(super) place: Place,
@@ -41,6 +43,19 @@ pub(super) struct Fill {
     pub(super) expected: Option<u64>,
     pub(super) download: Arc<Download>,
     pub(super) rests: Arc<Rests>,
+    pub(super) windows: Arc<Semaphore>,
+}
+
+/// What an attempt begins with.
+struct Start {
+    reply: Option<BlobReply>,
+    origins: Origins,
+}
+
+/// What the upstream told, and where its bytes go.
+pub(super) struct Course {
+    pub(super) length: Option<u64>,
+    pub(super) partial: Option<Arc<Partial>>,
 }
 
 impl Fill {
@@ -52,8 +67,12 @@ impl Fill {
         let _counted = Counted::new(&self.mirror.telemetry);
         let fetched = self.fetch().await;
         if let Err(error) = &fetched {
-            tracing::warn!(registry = self.place.registry.label(), repository = %self.place.repository, digest = %self.digest,
-                %error, "download failed");
+            let (registry, repository) = (self.place.registry.label(), &self.place.repository);
+            // Where nobody reads, nobody misses it.
+            match self.download.readers.are_none() {
+                false => tracing::warn!(registry, %repository, digest = %self.digest, %error, "download failed"),
+                true => tracing::debug!(registry, %repository, digest = %self.digest, %error, "download given up"),
+            }
         }
         fetched
     }
@@ -61,53 +80,157 @@ impl Fill {
     async fn fetch(&self) -> Result<(), Error> {
         // It may have been stored between this request's look and the start of this task, also for another repository.
         if let Ok(Some(blob)) = self.mirror.store.open_blob(&self.digest).await {
-            if !self.mirror.is_linked(&self.place, &self.digest).await {
-                self.mirror.prove_blob(&self.place, &self.digest).await?;
-            }
+            self.prove().await?;
             self.download.adopt(&blob);
             return Ok(());
         }
-        let reply = self.ask(0).await?;
-        let length = self.checked_length(&reply)?;
-        self.mirror.learn_link(&self.place, &self.digest).await;
-        let partial = match self.mirror.store.begin(&self.place.name, &self.digest, length).await {
-            Ok(partial) => Arc::new(partial),
-            Err(error) => {
-                tracing::info!(digest = %self.digest, %error, "cannot be stored; passing it through");
-                self.download.no_room();
-                return Ok(());
-            }
+        let (course, start) = match self.take_up().await? {
+            Some(taken_up) => taken_up,
+            None => self.begin(None).await?,
         };
-        self.download.begin(&partial, length);
-        let url = reply.url;
-        match self.transfer(reply, length, &partial).await {
-            Ok(total) => {
-                self.download.verified(total);
-                self.rests.forgive(&self.place.name, &self.digest, url);
-                self.keep(partial).await;
+        self.download.begin(course.partial.as_ref(), course.length);
+        match self.attempts(&course, start).await {
+            Ok((total, origins)) => {
+                self.download.happened(Event::Right { length: total });
+                origins.urls().for_each(|url| self.rests.forgive(&self.place.name, &self.digest, url));
+                self.keep(&course).await;
                 Ok(())
             }
-            Err(error) => {
-                partial.discard().await;
-                Err(error)
+            Err(ending) => {
+                self.put_away(&course, matches!(ending, Ending::Broken(_))).await;
+                Err(ending.into_error())
             }
         }
     }
 
-    /// Asks for the blob from offset `from` on, leaving out the URLs that rest for it.
-    async fn ask(&self, from: u64) -> Result<BlobReply, Error> {
+    /// Goes on where an earlier download stopped, if one did and the upstream still has that blob.
+    async fn take_up(&self) -> Result<Option<(Course, Start)>, Error> {
+        let Some(partial) = self.mirror.store.take_up(&self.place.name, &self.digest).await else { return Ok(None) };
+        let partial = Arc::new(partial);
+        let Some(length) = partial.length().filter(|length| self.expected.is_none_or(|expected| expected == *length)) else {
+            partial.discard().await;
+            return Ok(None);
+        };
+        let mut origins = Origins::default();
+        origins.add_earlier();
+        let Some(gap) = partial.first_gap(Span::new(0, length)) else {
+            self.prove().await?;
+            let course = Course { length: Some(length), partial: Some(partial) };
+            return Ok(Some((course, Start { reply: None, origins })));
+        };
+        let until = Some(gap.end).filter(|end| *end < length);
+        let reply = self.ask(&BlobAsk { from: gap.start, until, ..BlobAsk::default() }, &[]).await?;
+        if reply.length.is_some_and(|told| told != length) {
+            partial.discard().await;
+            let whole = Some(reply).filter(|reply| reply.from == 0 && until.is_none());
+            return self.begin(whole).await.map(Some);
+        }
+        self.mirror.learn_link(&self.place, &self.digest).await;
+        let course = Course { length: Some(length), partial: Some(partial) };
+        Ok(Some((course, Start { reply: Some(reply), origins })))
+    }
+
+    /// Asks for the blob from its first byte on, unless `reply` is the answer to that, and finds room for it.
+    async fn begin(&self, reply: Option<BlobReply>) -> Result<(Course, Start), Error> {
+        let reply = match reply {
+            Some(reply) => reply,
+            None => self.ask(&BlobAsk::default(), &[]).await?,
+        };
+        let length = self.checked_length(&reply)?;
+        self.mirror.learn_link(&self.place, &self.digest).await;
+        let partial = self.room(length).await;
+        if partial.is_none() {
+            self.open_window(0)?;
+        }
+        Ok((Course { length, partial }, Start { reply: Some(reply), origins: Origins::default() }))
+    }
+
+    /// A file for the bytes, where there is room for it.
+    async fn room(&self, length: Option<u64>) -> Option<Arc<Partial>> {
+        let begun = self.mirror.store.begin(&self.place.name, &self.digest, length);
+        match tokio::time::timeout(SLOW_DISK, begun).await {
+            Ok(Ok(partial)) => return Some(Arc::new(partial)),
+            Ok(Err(error)) => tracing::info!(digest = %self.digest, %error, "cannot be stored; passing it through"),
+            Err(_) => tracing::warn!(digest = %self.digest, "the disk is too slow to store it; passing it through"),
+        }
+        None
+    }
+
+    /// Sees to it that what is here already may be served in this repository.
+    async fn prove(&self) -> Result<(), Error> {
+        if !self.mirror.is_linked(&self.place, &self.digest).await {
+            self.mirror.prove_blob(&self.place, &self.digest).await?;
+        }
+        Ok(())
+    }
+
+    /// Attempt after attempt, until the bytes are right or there is nobody else to ask. The blob's length, and who sent it.
+    async fn attempts(&self, course: &Course, mut start: Start) -> Result<(u64, Origins), Ending> {
+        let mut wrong = Vec::new();
+        // Bytes of several senders are blamed on none; after that, each URL may be wrong once.
+        for _ in 0..self.place.registry.config().urls.len() + 2 {
+            let attempt = Attempt::new(self, course, &wrong, start.origins);
+            let ended = attempt.run(start.reply).await;
+            let origins = attempt.into_origins();
+            start = match ended {
+                Ok(total) => return Ok((total, origins)),
+                Err(Ending::Changed(reply)) => Start { reply: Some(*reply), origins: Origins::default() },
+                Err(Ending::Wrong(error)) => self.elsewhere(course, &origins, &mut wrong, error).await?,
+                Err(ending) => return Err(ending),
+            };
+            self.start_over(course)?;
+        }
+        Err(Ending::Wrong(Error::mismatch(self.place.registry.label(), &self.digest, "other bytes again and again")))
+    }
+
+    /// What came was wrong: asks those who did not send it. `error` is what is told where there is nobody.
+    async fn elsewhere(&self, course: &Course, origins: &Origins, wrong: &mut Vec<usize>, error: Error) -> Result<Start, Ending> {
+        self.mirror.telemetry.metrics.mismatch(self.place.registry.label());
+        tracing::warn!(registry = self.place.registry.label(), digest = %self.digest, %error, "wrong bytes");
+        if let Some(url) = origins.culprit() {
+            self.rests.mismatched(&self.place.name, &self.digest, url);
+            wrong.push(url);
+        }
+        if wrong.len() >= self.place.registry.config().urls.len() {
+            return Err(Ending::Wrong(error));
+        }
+        match self.ask(&BlobAsk::default(), wrong).await {
+            Ok(reply) if reply.length.is_none() || course.length.is_none() || reply.length == course.length => {
+                Ok(Start { reply: Some(reply), origins: Origins::default() })
+            }
+            _ => Err(Ending::Wrong(error)),
+        }
+    }
+
+    /// Nothing of what came counts any more. Readers go on once it is known that they have had no wrong byte.
+    fn start_over(&self, course: &Course) -> Result<(), Ending> {
+        match (&course.partial, self.download.is_kept()) {
+            (Some(partial), true) => partial.start_over(),
+            (None, _) => self.download.readers.start_over(),
+            (Some(_), false) => {
+                let error = Error::new(Kind::BadGateway, "what came first was not the blob, and it cannot be stored; ask again");
+                return Err(Ending::Wrong(error));
+            }
+        }
+        self.download.started_over();
+        Ok(())
+    }
+
+    /// Asks for a part of the blob, leaving out the URLs that rest for it and those that were `wrong` just now.
+    pub(super) async fn ask(&self, ask: &BlobAsk<'_>, wrong: &[usize]) -> Result<BlobReply, Error> {
         let registry = &self.place.registry;
         let resting = self.rests.resting(&self.place.name, &self.digest, registry.config().urls.len()).map_err(|wait| {
             let message = format!("{} sent wrong bytes for {} more than once; it rests", registry.label(), self.digest);
             Error::new(Kind::BadGateway, message).after(wait)
         })?;
-        let asked = registry.get_blob(&self.place.repository, &self.digest, from, &resting).await;
-        asked.map_err(|error| self.unless_resting(error.into(), &resting))
+        let skip = [ask.skip, wrong, &resting].concat();
+        let asked = registry.get_blob(&self.place.repository, &self.digest, &BlobAsk { skip: &skip, ..*ask }).await;
+        asked.map_err(|error| self.unless_resting(error.into(), &skip))
     }
 
     /// "Not there" holds only where every URL said so: one that rests was not asked.
-    fn unless_resting(&self, error: Error, resting: &[usize]) -> Error {
-        if error.kind != Kind::NotFound || resting.is_empty() {
+    fn unless_resting(&self, error: Error, skipped: &[usize]) -> Error {
+        if error.kind != Kind::NotFound || skipped.is_empty() {
             return error;
         }
         let message = format!("{error}; a url that sent wrong bytes for it before rests and was not asked");
@@ -119,97 +242,45 @@ impl Fill {
         match (reply.length, self.expected) {
             (Some(length), Some(expected)) if length != expected => {
                 self.mirror.telemetry.metrics.mismatch(self.place.registry.label());
-                let found = format!("{length} bytes where the manifest says {expected}");
-                Err(Error::mismatch(self.place.registry.label(), &self.digest, found))
+                Err(self.wrong(format_args!("{length} bytes where the manifest says {expected}")))
             }
             (length, expected) => Ok(length.or(expected)),
         }
     }
 
-    /// Receives and writes side by side, so that neither waits for the other. The blob's length once its digest is right.
-    async fn transfer(&self, reply: BlobReply, length: Option<u64>, partial: &Arc<Partial>) -> Result<u64, Error> {
-        let (chunks, queue) = mpsc::channel(QUEUE);
-        let url = reply.url;
-        // A failing disk ends receiving at once: the upstream may have nothing to say for as long as it may idle.
-        let (total, found) = tokio::try_join!(self.receive(reply, length, chunks), self.write(queue, partial))?;
-        if found == self.digest {
-            return Ok(total);
-        }
-        self.rests.mismatched(&self.place.name, &self.digest, url);
-        self.mirror.telemetry.metrics.mismatch(self.place.registry.label());
-        Err(Error::mismatch(self.place.registry.label(), &self.digest, found))
-    }
-
-    /// Takes bytes from the upstream until all are there, taking up broken transfers where they stopped.
-    async fn receive(&self, mut reply: BlobReply, length: Option<u64>, chunks: mpsc::Sender<Bytes>) -> Result<u64, Error> {
-        let (mut received, mut resumes) = (0, Resumes::default());
-        loop {
-            let broken: Error = match reply.chunk().await {
-                Ok(Some(bytes)) => {
-                    received += bytes.len() as u64;
-                    if length.is_some_and(|length| received > length) {
-                        return Err(self.wrong_length("more bytes than it announced"));
-                    }
-                    resumes.progressed();
-                    if chunks.send(bytes).await.is_err() {
-                        return Err(Error::new(Kind::Internal, "the download's file could not be written"));
-                    }
-                    continue;
-                }
-                Ok(None) if length.is_none_or(|length| length == received) => return Ok(received),
-                Ok(None) => self.wrong_length("fewer bytes than it announced"),
-                Err(error) => error.into(),
-            };
-            reply = self.resume(received, length, &mut resumes, broken).await?;
-        }
-    }
-
-    /// Asks for the rest, a few times. `broken` is what is told when that does not help.
-    async fn resume(&self, from: u64, length: Option<u64>, resumes: &mut Resumes, broken: Error) -> Result<BlobReply, Error> {
-        // Without a length, there is no telling whether the rest belongs to the same answer.
-        let Some(length) = length else { return Err(broken) };
-        while let Some(wait) = resumes.broke() {
-            tokio::time::sleep(wait).await;
-            match self.ask(from).await {
-                Ok(reply) if reply.length.is_none_or(|now| now == length) => return Ok(reply),
-                Ok(_) => return Err(self.wrong_length("another length than before")),
-                Err(error) => tracing::debug!(digest = %self.digest, from, %error, "resume failed"),
-            }
-        }
-        Err(broken)
-    }
-
-    fn wrong_length(&self, found: &str) -> Error {
+    pub(super) fn wrong(&self, found: impl Display) -> Error {
         Error::mismatch(self.place.registry.label(), &self.digest, found)
     }
 
-    /// Hashes and writes what was received, in order, on the blocking pool. The digest of it all.
-    async fn write(&self, mut queue: mpsc::Receiver<Bytes>, partial: &Arc<Partial>) -> Result<Digest, Error> {
-        let mut hasher = self.digest.algorithm().hasher();
-        let mut at = 0;
-        let mut batch = Vec::with_capacity(QUEUE);
-        while queue.recv_many(&mut batch, QUEUE).await > 0 {
-            let (bytes, partial) = (std::mem::take(&mut batch), partial.clone());
-            let written = tokio::task::spawn_blocking(move || append(&partial, hasher, at, &bytes)).await;
-            (hasher, at) = written.map_err(|error| Error::new(Kind::Internal, error.to_string()))??;
-            self.download.grown();
-        }
-        Ok(hasher.finish())
+    /// From now on bytes go by in a window that begins at `offset`.
+    pub(super) fn open_window(&self, offset: u64) -> Result<(), Error> {
+        let right = self.windows.clone().try_acquire_owned().map_err(|_| {
+            Error::new(Kind::Overloaded, "too many blobs that cannot be stored are passed through already; ask again").after(LATER)
+        })?;
+        self.download.readers.begin_window(offset);
+        self.download.window.set(right).expect("a download has one window");
+        self.mirror.telemetry.metrics.passed_through();
+        Ok(())
     }
 
     /// Makes the verified blob durable. Its readers have been released already; failing here costs only the cached copy.
-    async fn keep(&self, partial: Arc<Partial>) {
+    async fn keep(&self, course: &Course) {
+        let Some(partial) = course.partial.clone() else { return };
+        if !self.download.is_kept() {
+            return partial.discard().await;
+        }
         if let Err(error) = partial.commit().await {
             tracing::warn!(digest = %self.digest, %error, "served, but not stored");
         }
     }
-}
 
-fn append(partial: &Partial, mut hasher: Hasher, mut at: u64, batch: &[Bytes]) -> Result<(Hasher, u64), store::Error> {
-    for bytes in batch {
-        hasher.update(bytes);
-        partial.write_at(at, bytes)?;
-        at += bytes.len() as u64;
+    /// What came of a download that failed is kept for the next one, unless it may be wrong or is not complete on the disk.
+    async fn put_away(&self, course: &Course, of_use: bool) {
+        let Some(partial) = course.partial.clone() else { return };
+        if of_use && self.download.is_kept() {
+            partial.park().await;
+        } else {
+            partial.discard().await;
+        }
     }
-    Ok((hasher, at))
 }

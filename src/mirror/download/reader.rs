@@ -1,49 +1,62 @@
-//! One client's way through a growing file.
-
-use std::fs::File;
-use std::sync::Arc;
+//! One client's way through a growing file, or through a window of bytes that go by.
 
 use tokio::sync::watch;
 
-use super::{Download, Error, Kind, Phase, hold};
+use super::readers::Seat;
+use super::{Error, Kind, Phase, Source, hold, plan};
+use crate::mirror::Piece;
 use crate::oci::Span;
 
 /// Reads a span of a download, or all of it, as its bytes come.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    download: Arc<Download>,
+pub(in crate::mirror) struct Reader {
+    seat: Seat,
     progress: watch::Receiver<Phase>,
+    start: u64,
     at: u64,
     /// `None`: to the end, wherever that turns out to be.
     end: Option<u64>,
+    /// Which attempt the bytes up to `at` are known to belong to.
+    attempt: u64,
 }
 
 enum Step {
-    Give(u64),
+    Give(Piece),
     End,
     Wait,
 }
 
 impl Reader {
-    /// Reads `span`, or the whole where it is `None`.
-    pub(crate) fn new(download: Arc<Download>, span: Option<Span>) -> Self {
-        let progress = download.progress.subscribe();
-        Self { progress, at: span.map_or(0, |span| span.start), end: span.map(|span| span.end), download }
+    /// Reads all, from the place that was kept for that.
+    pub(in crate::mirror) fn whole(seat: Seat) -> Self {
+        Self::new(seat, 0, None)
     }
 
-    /// The next bytes, as a place in the file: all that are there and may be shown. `None` at the end. May be dropped and
-    /// called again at any time.
+    /// Reads `span`, which lies inside the blob.
+    pub(in crate::mirror) fn span(seat: &Seat, span: Span) -> Self {
+        Self::new(seat.beside(span.start, span.end), span.start, Some(span.end))
+    }
+
+    fn new(seat: Seat, start: u64, end: Option<u64>) -> Self {
+        let (progress, attempt) = (seat.download.progress.subscribe(), seat.download.attempt());
+        Self { seat, progress, start, at: start, end, attempt }
+    }
+
+    /// The next bytes: all that are there and may be shown. `None` at the end. May be dropped and called again at any time.
     ///
     /// # Errors
-    /// The download failed: the answer cannot be completed.
-    pub(crate) async fn next(&mut self) -> Option<Result<(Arc<File>, Span), Error>> {
+    /// The download failed, or this reader has had wrong bytes or was too slow: the answer cannot be completed.
+    pub(in crate::mirror) async fn next(&mut self) -> Option<Result<Piece, Error>> {
         loop {
             let phase = self.progress.borrow_and_update().clone();
             match self.step(&phase) {
                 Err(error) => return Some(Err(error)),
                 Ok(Step::End) => return None,
-                Ok(Step::Give(until)) => return Some(self.give(until)),
+                Ok(Step::Give(piece)) => return Some(Ok(piece)),
                 Ok(Step::Wait) => {}
+            }
+            if self.at > self.seat.download.front() + plan::NEAR {
+                self.seat.wants();
             }
             if self.progress.changed().await.is_err() {
                 return Some(Err(Error::stopped()));
@@ -51,32 +64,71 @@ impl Reader {
         }
     }
 
-    fn step(&self, phase: &Phase) -> Result<Step, Error> {
+    fn step(&mut self, phase: &Phase) -> Result<Step, Error> {
         if self.end == Some(self.at) {
             return Ok(Step::End);
         }
-        let ready = match phase {
+        if let Some(cut) = self.seat.cut() {
+            return Err(cut.into_error());
+        }
+        let length = match phase {
             Phase::Asking => return Ok(Step::Wait),
             Phase::Failed(error) => return Err(error.clone()),
-            Phase::NoRoom => return Err(Error::new(Kind::Internal, "there is no room for this blob")),
             Phase::Verified { length } if self.at >= *length => return Ok(Step::End),
-            Phase::Verified { length } => *length,
-            Phase::Filling => self.released(),
+            Phase::Verified { length } => Some(*length),
+            Phase::Keeping | Phase::Passing => None,
         };
-        let ready = self.end.map_or(ready, |end| end.min(ready));
-        Ok(if ready > self.at { Step::Give(ready) } else { Step::Wait })
+        let download = self.seat.download.clone();
+        let Some(source) = download.source.get() else { return Ok(Step::Wait) };
+        if !self.has_right_bytes(source)? {
+            return Ok(Step::Wait);
+        }
+        Ok(self.give(source, length).map_or(Step::Wait, Step::Give))
     }
 
-    fn released(&self) -> u64 {
-        let Some(source) = self.download.source.get() else { return 0 };
-        let present = source.partial.as_ref().map_or(0, |partial| partial.present_until(self.at));
-        hold::released(present, source.length)
+    /// Whether what this reader has had is what the download has now. Where the download started over, that is known only
+    /// once it has come this far again.
+    fn has_right_bytes(&mut self, source: &Source) -> Result<bool, Error> {
+        let attempt = self.seat.download.attempt();
+        let had = Span::new(self.start, self.at);
+        if self.attempt == attempt || had.is_empty() {
+            self.attempt = attempt;
+            return Ok(true);
+        }
+        // Without a file nobody knows what it had; its seat was cut.
+        let Some(partial) = &source.partial else { return Ok(true) };
+        if partial.changed(had) {
+            return Err(Error::new(Kind::BadGateway, "what came first was not the blob; ask again"));
+        }
+        let compared = partial.covers(had);
+        if compared {
+            self.attempt = attempt;
+        }
+        Ok(compared)
     }
 
-    fn give(&mut self, until: u64) -> Result<(Arc<File>, Span), Error> {
-        let source = self.download.source.get().ok_or_else(Error::stopped)?;
+    /// What there is at `at`, as far as it may be shown. `verified` is the length of a blob that is all there and right.
+    fn give(&mut self, source: &Source, verified: Option<u64>) -> Option<Piece> {
+        let kept = source.kept_until(self.at);
+        let download = &self.seat.download;
+        let passing = if kept > self.at { None } else { download.readers.passing(self.at) };
+        let present = match &passing {
+            Some(bytes) => self.at + bytes.len() as u64,
+            None => kept,
+        };
+        let limit = verified.unwrap_or_else(|| hold::released(present.max(download.readers.window_end()), source.length));
+        let until = present.min(limit).min(self.end.unwrap_or(u64::MAX));
+        if until <= self.at {
+            return None;
+        }
         let span = Span::new(self.at, until);
+        let piece = match (passing, &source.file) {
+            (Some(bytes), _) => Piece::Bytes(bytes.slice(..usize::try_from(span.len()).unwrap_or(bytes.len()))),
+            (None, Some(file)) => Piece::File(file.clone(), span),
+            (None, None) => return None,
+        };
         self.at = until;
-        Ok((source.file.clone(), span))
+        self.seat.moved(until);
+        Some(piece)
     }
 }

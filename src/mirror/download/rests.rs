@@ -26,12 +26,9 @@ impl Default for Rests {
     }
 }
 
-/// How long a URL rests after so many mismatches. The first may have been a passing fault, so it is forgiven.
+/// How long a URL rests after so many mismatches.
 fn rest_after(mismatches: u32) -> Duration {
-    match mismatches {
-        0 | 1 => Duration::ZERO,
-        more => Duration::from_secs(1 << (more - 2).min(16)).min(LONGEST),
-    }
+    Duration::from_secs(1 << mismatches.saturating_sub(1).min(16)).min(LONGEST)
 }
 
 impl Rests {
@@ -47,12 +44,16 @@ impl Rests {
         self.0.invalidate(&(registry.clone(), *digest, url));
     }
 
-    /// Which of `urls` URLs rest now; or, where all do, how long until the first may be asked again.
+    /// Which of `urls` URLs rest now; or, where all do, how long until the first may be asked again. Where no other is left, a
+    /// first mismatch is forgiven: it may have been a passing fault.
     pub(super) fn resting(&self, registry: &RegistryName, digest: &Digest, urls: usize) -> Result<Vec<usize>, Duration> {
         let now = Instant::now();
-        let until = |url: usize| self.0.get(&(registry.clone(), *digest, url)).map(|rest| rest.until).filter(|until| *until > now);
-        let resting: Vec<(usize, Instant)> = (0..urls).filter_map(|url| until(url).map(|until| (url, until))).collect();
-        match resting.iter().map(|(_, until)| *until).min() {
+        let rest = |url: usize| self.0.get(&(registry.clone(), *digest, url)).filter(|rest| rest.until > now);
+        let mut resting: Vec<(usize, Rest)> = (0..urls).filter_map(|url| rest(url).map(|rest| (url, rest))).collect();
+        if resting.len() == urls {
+            resting.retain(|(_, rest)| rest.mismatches > 1);
+        }
+        match resting.iter().map(|(_, rest)| rest.until).min() {
             Some(first) if resting.len() == urls => Err(first - now),
             _ => Ok(resting.into_iter().map(|(url, _)| url).collect()),
         }
@@ -65,9 +66,9 @@ mod tests {
     use crate::oci::Algorithm;
 
     #[test]
-    fn the_first_mismatch_is_forgiven_and_the_rest_grows() {
+    fn the_rest_grows() {
         let seconds: Vec<u64> = (1..6).map(|n| rest_after(n).as_secs()).collect();
-        assert_eq!(seconds, [0, 1, 2, 4, 8]);
+        assert_eq!(seconds, [1, 2, 4, 8, 16]);
         assert_eq!(rest_after(1000), LONGEST);
     }
 
@@ -75,11 +76,12 @@ mod tests {
     async fn a_resting_url_is_passed_over_until_its_time() {
         let (rests, hub, digest) = (Rests::default(), "docker.io".parse().unwrap(), Digest::of(Algorithm::Sha256, b""));
         rests.mismatched(&hub, &digest, 0);
-        assert_eq!(rests.resting(&hub, &digest, 2), Ok(vec![]));
+        assert_eq!(rests.resting(&hub, &digest, 2), Ok(vec![0]));
+        assert_eq!(rests.resting(&hub, &digest, 1), Ok(vec![]), "the first is forgiven where there is no other");
         rests.mismatched(&hub, &digest, 0);
         assert_eq!(rests.resting(&hub, &digest, 2), Ok(vec![0]));
-        assert_eq!(rests.resting(&hub, &digest, 1), Err(Duration::from_secs(1)));
-        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(rests.resting(&hub, &digest, 1), Err(Duration::from_secs(2)));
+        tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(rests.resting(&hub, &digest, 1), Ok(vec![]));
         rests.mismatched(&hub, &digest, 0);
         rests.forgive(&hub, &digest, 0);

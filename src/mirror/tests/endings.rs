@@ -19,9 +19,11 @@ async fn nothing_is_left_of_a_download_however_it_ended() {
     ] {
         let bench = Bench::new(move |asked| if asked.range.is_some() { Reply::status(503) } else { reply() }).await;
         let pulled = bench.pull("app", digest_of(&layer())).await;
-        assert_eq!(pulled.is_ok(), ending == "whole", "{ending}");
+        // What comes after the last byte of the right blob changes nothing.
+        let right = matches!(ending, "whole" | "too long");
+        assert_eq!(pulled.is_ok(), right, "{ending}");
         bench.idle().await;
-        assert_eq!(bench.store.usage().blobs, u64::from(ending == "whole"), "{ending}");
+        assert_eq!(bench.store.usage().blobs, u64::from(right), "{ending}");
         assert_eq!(std::fs::read_dir(bench._folder.path().join("cache/partial")).unwrap().count(), 0, "{ending}");
     }
 }

@@ -68,9 +68,9 @@ fn leftovers_are_of_other_runs() {
     let first = Layout::open(root.path(), Disk::default()).unwrap();
     let left = first.temporary();
     fs::write(&left, "").unwrap();
-    assert_eq!(first.leftovers().unwrap(), Vec::<PathBuf>::new());
+    assert_eq!(first.leftovers().unwrap(), []);
     drop(first);
     let second = Layout::open(root.path(), Disk::default()).unwrap();
     fs::write(second.temporary(), "").unwrap();
-    assert_eq!(second.leftovers().unwrap(), [left]);
+    assert_eq!(second.leftovers().unwrap(), [Leftover::Unfinished(left)]);
 }

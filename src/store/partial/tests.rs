@@ -1,7 +1,9 @@
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use rustix::io::Errno;
+
 use super::super::tests::{Folder, content, put, registry};
-use super::super::{Store, Usage};
+use super::super::{Faults, Operation, Store, Usage};
 use super::*;
 
 async fn begin(store: &Store, i: u8, size: usize, length: Option<u64>) -> (Arc<Partial>, bytes::Bytes, Digest) {
@@ -108,16 +110,13 @@ async fn empty_content_is_content() {
 
 #[tokio::test]
 async fn a_full_file_system_evicts_once_and_is_told() {
-    let folder = Folder::new(64 << 20);
-    let store = folder.open().await;
+    let (folder, faults) = (Folder::new(64 << 20), Faults::default());
+    let store = folder.open_faulty(&faults).await.unwrap();
     for i in 10..15 {
         put(&store, i, 4 << 20).await;
     }
-    let (partial, bytes, digest) = begin(&store, 3, 100, Some(100)).await;
-    let full = Arc::new(File::options().write(true).open("/dev/full").unwrap());
-    let draft = lock(&partial.draft).take();
-    let (content, registry, path) = (partial.content.clone(), partial.registry.clone(), partial.path.clone());
-    let partial = Partial { registry, digest, content, file: full, path, draft: Mutex::new(draft), present: Mutex::default() };
+    let (partial, bytes, _) = begin(&store, 3, 100, Some(100)).await;
+    faults.always(Operation::Write, Errno::NOSPC);
     let error = partial.write_at(0, &bytes).unwrap_err();
     assert_eq!(error.kind, Kind::Full);
     assert!(error.to_string().contains("No space left on device"), "{error}");
@@ -125,4 +124,55 @@ async fn a_full_file_system_evicts_once_and_is_told() {
     assert_eq!(store.usage().bytes, 4 << 20, "at least 16 MiB were given up for a second try");
     let telemetry = &store.content.telemetry;
     assert!(telemetry.health.report().contains("disk: cannot write"), "{}", telemetry.health.report());
+}
+
+#[tokio::test]
+async fn what_starts_over_tells_which_bytes_are_others_now() {
+    let folder = Folder::new(10 << 20);
+    let store = folder.open().await;
+    let size = 300_000;
+    let (partial, bytes, _) = begin(&store, 1, size, Some(size as u64)).await;
+    let old = vec![7; size];
+    partial.write_at(0, &old[..200_000]).unwrap();
+    let mut mixed = old.clone();
+    mixed[100_000..].copy_from_slice(&bytes[100_000..]);
+    partial.start_over();
+    assert_eq!((partial.present_until(0), partial.first_gap(Span::new(0, 10))), (0, Some(Span::new(0, 10))));
+    let mut there = [0; 10];
+    partial.file().read_exact_at(&mut there, 0).unwrap();
+    assert_eq!(there, [7; 10], "those who were told of them may read them");
+    partial.write_at(0, &mixed).unwrap();
+    assert_eq!(partial.present_until(0), size as u64);
+    assert!(!partial.changed(Span::new(0, 100_000)) && partial.changed(Span::new(99_999, 100_001)));
+    assert!(!partial.changed(Span::new(200_000, 300_000)), "nothing was there before");
+    partial.start_over();
+    partial.write_at(0, &bytes).unwrap();
+    assert!(partial.changed(Span::new(0, 1)) && partial.changed(Span::new(150_000, 150_001)));
+    assert!(!partial.changed(Span::new(200_000, 300_000)), "the same bytes came again");
+    let blob = partial.commit().await.unwrap();
+    assert_eq!(std::fs::read(folder.path(&blob.digest)).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn what_started_over_is_not_taken_up_with_what_it_had_before() {
+    let folder = Folder::new(10 << 20);
+    let store = folder.open().await;
+    let (partial, bytes, digest) = begin(&store, 1, 3 << 20, Some(3 << 20)).await;
+    partial.write_at(0, &bytes[..2 << 20]).unwrap();
+    partial.start_over();
+    partial.write_at(0, &bytes[..100]).unwrap();
+    partial.park().await;
+    assert_eq!(store.take_up(&registry(), &digest).await.unwrap().present_until(0), 100);
+}
+
+#[tokio::test]
+async fn a_disk_that_lost_bytes_once_does_not_get_them_committed() {
+    let (folder, faults) = (Folder::new(200 << 20), Faults::default());
+    let store = folder.open_faulty(&faults).await.unwrap();
+    let (partial, bytes, digest) = begin(&store, 1, 66 << 20, Some(66 << 20)).await;
+    faults.after(0, Operation::Sync, Errno::IO);
+    assert_eq!(partial.write_at(0, &bytes[..65 << 20]).unwrap_err().kind, Kind::Io);
+    partial.write_at(65 << 20, &bytes[65 << 20..]).unwrap();
+    assert_eq!(partial.commit().await.unwrap_err().kind, Kind::Io);
+    assert_eq!((store.open_blob(&digest).await.unwrap().is_none(), folder.partials()), (true, 0));
 }

@@ -24,36 +24,6 @@ async fn the_head_is_had_before_the_bytes() {
     assert_eq!(read(reply).await.unwrap(), b"x");
 }
 
-fn partial(range: &'static str, body: &'static str) -> Bench {
-    Bench::new(&["https://r.test"], move |request| {
-        assert_eq!(request.headers[RANGE], "bytes=4-");
-        Reply::status(206).header("content-range", range).step(Step::Bytes(body.into()))
-    })
-}
-
-#[tokio::test]
-async fn a_resume_must_begin_where_it_was_asked_to() {
-    let reply = partial("bytes 4-9/10", "456789").blob(4).await.unwrap();
-    assert_eq!((reply.length, reply.from), (Some(10), 4));
-    assert_eq!(read(reply).await.unwrap(), b"456789");
-    assert_eq!(partial("bytes 4-9/*", "456789").blob(4).await.unwrap().length, None);
-    for range in ["bytes 3-9/10", "bytes 0-9/10", "bytes */10", "nonsense", ""] {
-        assert_eq!(partial(range, "").blob(4).await.unwrap_err().kind, Kind::Failed, "{range}");
-    }
-}
-
-#[tokio::test]
-async fn an_upstream_that_ignores_ranges_is_read_up_to_the_offset() {
-    let bench = Bench::new(&["https://r.test"], |_| {
-        Reply::status(200).header("content-length", "10").step(Step::Bytes("012".into())).step(Step::Bytes("3456789".into()))
-    });
-    let reply = bench.blob(4).await.unwrap();
-    assert_eq!((reply.length, reply.from), (Some(10), 4));
-    assert_eq!(read(reply).await.unwrap(), b"456789");
-    assert_eq!(read(bench.blob(10).await.unwrap()).await.unwrap(), b"");
-    assert_eq!(read(bench.blob(11).await.unwrap()).await.unwrap_err().kind, Kind::Failed);
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_broken_and_a_silent_body_are_told_apart() {
     let broken = Bench::new(&["https://r.test"], |_| Reply::status(200).step(Step::Bytes("x".into())).step(Step::Break));
@@ -91,41 +61,4 @@ async fn a_blob_is_proved_by_one_byte_where_head_is_refused() {
     assert_eq!(gone.registry.head_blob(&repository(), &digest()).await.unwrap_err().kind, Kind::NotFound);
     let denied = Bench::new(&["https://r.test"], |_| Reply::status(403));
     assert_eq!(denied.registry.head_blob(&repository(), &digest()).await.unwrap_err().kind, Kind::Denied);
-}
-
-fn with_connections(most: usize, script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Bench {
-    Bench::with(&["https://r.test"], |configured| configured.max_connections = most, script)
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_asks_for_the_rest_of_a_transfer_that_is_over_does_not_wait_for_its_own_connection() {
-    for last in [(|| Step::Break) as fn() -> Step, || Step::Hang, || Step::Bytes("y".into())] {
-        let bench = with_connections(1, move |_| Reply::status(200).step(Step::Bytes("x".into())).step(last()));
-        let mut over = bench.blob(0).await.unwrap();
-        while let Ok(Some(_)) = over.chunk().await {}
-        let started = Instant::now();
-        assert!(bench.blob(1).await.is_ok());
-        assert_eq!(started.elapsed(), Duration::ZERO);
-        assert!(over.chunk().await.is_err());
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn downloads_that_stand_still_keep_nobody_from_asking() {
-    let bench = with_connections(8, |request| match request.url.path().contains("/blobs/") {
-        true => Reply::status(200).step(Step::Hang),
-        false => Reply::ok("{}"),
-    });
-    let mut stuck = Vec::new();
-    for _ in 0..7 {
-        stuck.push(bench.blob(0).await.unwrap());
-    }
-    let error = bench.blob(0).await.unwrap_err();
-    assert_eq!(error.kind, Kind::Overloaded);
-    assert!(error.to_string().contains("all 7 connections"), "{error}");
-    let started = Instant::now();
-    assert!(bench.get().await.is_ok());
-    assert_eq!(started.elapsed(), Duration::ZERO);
-    stuck.pop();
-    assert!(bench.blob(0).await.is_ok());
 }

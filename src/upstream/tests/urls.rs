@@ -141,22 +141,10 @@ async fn all_urls_together_take_twenty_seconds() {
     assert_eq!(started.elapsed().as_secs(), 20);
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_finds_no_free_connection_within_the_budget_is_told() {
-    let change = |configured: &mut config::Registry| configured.max_connections = 1;
-    let bench = Bench::with(&["https://r.test"], change, |_| Reply::ok("blob"));
-    let held = bench.blob(0).await.unwrap();
-    let started = Instant::now();
-    assert_eq!(bench.kind().await, Kind::Overloaded);
-    assert_eq!((started.elapsed().as_secs(), bench.other.seen().len()), (20, 1));
-    drop(held);
-    assert!(bench.head().await.is_ok());
-}
-
 #[tokio::test]
 async fn a_url_that_rests_does_not_say_that_it_is_not_there() {
     let bench = two(|| Reply::ok("a"), || Reply::status(404));
-    let error = bench.registry.get_blob(&repository(), &digest(), 0, &[0]).await.unwrap_err();
+    let error = bench.part(&BlobAsk { skip: &[0], ..BlobAsk::default() }).await.unwrap_err();
     assert_eq!(error.kind, Kind::Failed);
     assert!(error.to_string().contains("wrong content"), "{error}");
 }
@@ -164,8 +152,19 @@ async fn a_url_that_rests_does_not_say_that_it_is_not_there() {
 #[tokio::test]
 async fn urls_that_rest_are_not_asked() {
     let bench = two(|| Reply::ok("a"), || Reply::ok("b"));
-    let (repository, digest) = (repository(), digest());
-    assert_eq!(bench.registry.get_blob(&repository, &digest, 0, &[0]).await.unwrap().url, 1);
-    assert_eq!(bench.registry.get_blob(&repository, &digest, 0, &[0, 1]).await.unwrap_err().kind, Kind::Failed);
+    let skip = |skip| BlobAsk { skip, ..BlobAsk::default() };
+    assert_eq!(bench.part(&skip(&[0])).await.unwrap().url, 1);
+    assert_eq!(bench.part(&skip(&[0, 1])).await.unwrap_err().kind, Kind::Failed);
     assert_eq!(bench.other.count("a.test"), 0);
+}
+
+#[tokio::test]
+async fn a_url_that_broke_off_is_asked_after_the_others() {
+    let bench = two(|| Reply::ok("a"), || Reply::ok("b"));
+    let last = |last| BlobAsk { last, ..BlobAsk::default() };
+    assert_eq!(bench.part(&last(&[0])).await.unwrap().url, 1);
+    assert_eq!(bench.other.count("a.test"), 0);
+    assert_eq!(bench.part(&last(&[0, 1])).await.unwrap().url, 0);
+    let bench = two(|| Reply::ok("a"), || Reply::status(404));
+    assert_eq!(bench.part(&last(&[0])).await.unwrap().url, 0);
 }

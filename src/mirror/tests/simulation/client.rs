@@ -109,7 +109,12 @@ impl Client {
         let Some(content) = answer.content else { return End::Content };
         let selection = match (&visit.wish, answer.length) {
             (Wish::Head, _) => return End::Content,
-            (Wish::Range(range), Some(length)) if content.has_spans() => RangeHeader::parse(range).unwrap().select(length),
+            (Wish::Range(range), Some(length)) if content.most_spans() > 0 => {
+                match RangeHeader::parse(range).unwrap().select(length) {
+                    Selection::Parts(spans) if spans.len() > content.most_spans() => Selection::Whole,
+                    selection => selection,
+                }
+            }
             _ => Selection::Whole,
         };
         let mut rest = Rest { patience: patience(visit), pace: visit.pace, left: LONGEST_REST };

@@ -137,7 +137,11 @@ impl Judge {
             // How much may be asked is the same for all repositories.
             Kind::RateLimited => (0..self.world.repositories).any(|repository| said(429, repository) > 0),
             Kind::BadGateway | Kind::TimedOut => !self.world.is_honest(),
-            Kind::Overloaded => stopped || error.to_string().contains("through other repositories"),
+            // What is not stored waits ten seconds for a client, and these pause for longer.
+            Kind::Overloaded => {
+                let slow = error.to_string().contains("nothing of it was taken") && most_fills(&self.world, blob).is_none();
+                stopped || slow || error.to_string().contains("through other repositories")
+            }
             Kind::Internal => false,
         };
         if self.is_known(blob, error.kind) {

@@ -1,0 +1,112 @@
+//! When it is written down which bytes of a download are there.
+
+use std::fs::File;
+
+use super::extent::Extent;
+use super::note::{Note, SIZE};
+use crate::oci::{Digest, RegistryName};
+use crate::store::content::Content;
+use crate::store::draft::Draft;
+use crate::store::error::Error;
+use crate::store::layout::Name;
+use crate::store::ranges::RangeSet;
+
+/// After so many new bytes a note says that they are there.
+const NOTE_EVERY: u64 = 1 << 20;
+/// After so many new bytes they are made durable. Fewer would have the disk do more, more would be lost with the machine.
+const SYNC_EVERY: u64 = 64 << 20;
+
+/// What a download is of.
+#[derive(Clone, Debug)]
+pub(super) struct Subject {
+    pub(super) registry: RegistryName,
+    pub(super) digest: Digest,
+    pub(super) length: Option<u64>,
+}
+
+/// The notes of one download.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    note: Option<File>,
+    /// Durable bytes, of those that are present.
+    durable: RangeSet,
+    /// How many bytes had been received at the last note.
+    noted: u64,
+    /// And when they were last made durable.
+    synced: u64,
+    syncing: bool,
+}
+
+/// What is to be done after new bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Nothing,
+    Note,
+    Sync,
+}
+
+impl Journal {
+    pub(super) fn of(durable: RangeSet) -> Self {
+        Self { durable, ..Self::default() }
+    }
+
+    /// What is due when `received` bytes have come. Where that is `Sync`, the caller must end it by [`Journal::synced`].
+    pub(super) fn due(&mut self, received: u64) -> Due {
+        if !self.syncing && received - self.synced >= SYNC_EVERY {
+            self.syncing = true;
+            return Due::Sync;
+        }
+        if received - self.noted >= NOTE_EVERY { Due::Note } else { Due::Nothing }
+    }
+
+    /// All of `durable` is, of the `received` bytes that had come when that began.
+    pub(super) fn synced(&mut self, durable: RangeSet, received: u64) {
+        (self.durable, self.synced, self.syncing) = (durable, received, false);
+    }
+
+    /// The download started over.
+    pub(super) fn start_over(&mut self) {
+        self.durable = RangeSet::default();
+    }
+
+    /// Writes down that `there` is, of the `received` bytes that have come.
+    pub(super) fn write(
+        &mut self,
+        content: &Content,
+        name: &Name,
+        subject: &Subject,
+        there: &RangeSet,
+        received: u64,
+    ) -> Result<(), Error> {
+        self.noted = received;
+        let Some(length) = subject.length else { return Ok(()) };
+        let note = Note::new(&content.boot, &subject.registry, &subject.digest, length);
+        let page = note.encode(there, &self.durable);
+        debug_assert_eq!(page.len(), SIZE);
+        let path = content.layout.note(name);
+        let file = match self.note.take() {
+            Some(file) => file,
+            None => {
+                content.disk.open_to_write(&path, true).map_err(|error| content.failed("note", "cannot create", &path, error))?
+            }
+        };
+        let written = content.disk.write_at(&file, &page, 0);
+        self.note = Some(file);
+        written.map_err(|error| content.failed("note", "cannot write", &path, error))
+    }
+}
+
+/// Ends a download for now: what is worth it waits to be taken up, durable where `sync` says so. All else goes.
+pub(super) fn keep(draft: Draft, subject: &Subject, extent: &Extent, mut journal: Journal, sync: bool) {
+    let content = draft.content().clone();
+    let Some(name) = draft.name().cloned().filter(|_| !extent.present.is_empty()) else { return };
+    if sync {
+        if draft.sync_data().is_err() {
+            return;
+        }
+        journal.durable = extent.present.clone();
+    }
+    if journal.write(&content, &name, subject, &extent.present, extent.received).is_ok() {
+        draft.park();
+    }
+}
