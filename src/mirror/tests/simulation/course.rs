@@ -188,9 +188,7 @@ impl Course {
     async fn check_all_can_be_had(&self, mirror: &Life) {
         for (blob, truth) in self.judge.world.blobs.iter().enumerate().take(self.judge.world.blobs.len() - 1) {
             for (repository, _) in truth.holders.iter().enumerate().filter(|(_, holds)| **holds) {
-                // What has no room and no length fails as yet: see the judge.
-                let known = !self.judge.world.is_ample() && !truth.sized;
-                let known = known || (truth.announced && self.judge.world.mistaken == Some(repository));
+                let known = truth.announced && self.judge.world.mistaken == Some(repository);
                 if let Err(what) = self.pull(mirror, repository, blob).await
                     && !known
                 {

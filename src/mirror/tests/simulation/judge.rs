@@ -75,10 +75,8 @@ impl Judge {
             self.log.fault(Rule::Private, who, format_args!("blob {blob}: nobody said that {} has it", REPOSITORIES[repository]));
         }
         // A HEAD is not held against the manifest.
-        // Nor, as yet, what is passed through.
-        let checked = question.announced && answer.content.is_some() && self.world.is_ample() && self.world.disk.is_well();
-        // As yet, also of who joins through another repository where the upstream tells no length.
-        let mistaken = self.world.mistaken.is_some() && self.world.blobs[blob].announced;
+        let checked = question.announced && answer.content.is_some();
+        let mistaken = self.world.mistaken == Some(repository) && self.world.blobs[blob].announced;
         let excused = (missized && !checked) || mistaken;
         if answer.length.is_some_and(|length| length != truth) && !excused {
             self.log.fault(Rule::Length, who, format_args!("told {:?} of blob {blob} with {truth} bytes", answer.length));
@@ -144,9 +142,6 @@ impl Judge {
             }
             Kind::Internal => false,
         };
-        if self.is_known(blob, error.kind) {
-            return;
-        }
         if !honest {
             self.log.fault(Rule::Honest, who, format_args!("{:?}, but nobody said so: {error}", error.kind));
         } else if self.heals(question) && !stopped && error.kind != Kind::NotFound {
@@ -163,14 +158,6 @@ impl Judge {
         let one_is_well = self.world.sites.iter().any(super::world::Site::is_honest);
         let mistaken = self.world.blobs[question.blob].announced && self.world.mistaken.is_some();
         one_is_well && !mistaken && truth.holders[question.repository] && (truth.sized || question.announced) && vices.all(good)
-    }
-
-    /// Errors that are known to be wrong, and yet to be mended: what the disk does not take is neither passed through once its
-    /// download began, nor taken up where a transfer of it broke; and what breaks behind its last byte is not taken for whole.
-    fn is_known(&self, blob: usize, kind: Kind) -> bool {
-        let unstored = !self.world.is_ample() || !self.world.disk.is_well();
-        let beyond = self.upstream.record().beyond.contains(&blob);
-        (unstored || beyond) && matches!(kind, Kind::Internal | Kind::BadGateway | Kind::TimedOut)
     }
 
     fn fault(&self, reading: &Reading, rule: Rule, what: std::fmt::Arguments<'_>) {

@@ -35,8 +35,6 @@ pub(super) struct Record {
     pub(super) lied: BTreeSet<usize>,
     /// Blobs of which a wrong length was told.
     pub(super) missized: BTreeSet<usize>,
-    /// Blobs of which more was asked for than there is.
-    pub(super) beyond: BTreeSet<usize>,
     /// How many transfers of a blob from its first byte to its end are under way.
     open: BTreeMap<usize, usize>,
     /// How many there were in this life.
@@ -183,10 +181,7 @@ impl Upstream {
             Some(plan) => plan,
             None => {
                 let range = format!("bytes */{}", ask.truth.len());
-                let mut record = self.record();
-                record.vouched.insert((ask.repository, ask.blob));
-                record.beyond.insert(ask.blob);
-                drop(record);
+                self.record().vouched.insert((ask.repository, ask.blob));
                 return self.status(ask, 416).header("content-range", &range);
             }
         };
