@@ -1,5 +1,5 @@
 # Thin on purpose: the work is cargo's and that of scripts/.
-.PHONY: help run test simulate fuzz
+.PHONY: help run test simulate crash fuzz
 
 help: ## show these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 \t\2/p' Makefile
@@ -14,6 +14,9 @@ test: ## install what the tests lack, then run everything
 
 simulate: ## ten thousand seeds of the mirror's simulation; SEED=n SEEDS=1 for one of them, with its trace
 	ROADSTEAD_SEED=$(or $(SEED),0) ROADSTEAD_SEEDS=$(or $(SEEDS),10000) cargo test --locked --lib simulation::seeds -- --nocapture
+
+crash: ## kill -9 a hundred times while clients pull; ROUNDS=n for another number, SEED=n for one that was printed
+	ROADSTEAD_CRASH_SEED=$(or $(SEED),$(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')) ROADSTEAD_CRASH_ROUNDS=$(or $(ROUNDS),100) cargo test --locked --test it crash:: -- --nocapture
 
 fuzz: ## a minute of random input for each parser; needs cargo-fuzz
 	@scripts/fuzz

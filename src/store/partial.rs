@@ -18,7 +18,7 @@ use super::pool;
 use super::ranges::RangeSet;
 use crate::oci::{Digest, RegistryName, Span};
 use extent::Extent;
-use journal::{Due, Journal, Subject};
+use journal::{Journal, Subject};
 use note::Note;
 
 /// Downloads of no more bytes are not kept: they are soon fetched again.
@@ -105,8 +105,7 @@ impl Partial {
     }
 
     /// Writes bytes where they belong and marks them present. Blocks: call it on the blocking pool. Writers of different
-    /// ranges may work at once. Room beyond the reserved length is reserved as it is needed. Now and then it first waits until
-    /// what was written before is durable.
+    /// ranges may work at once. Room beyond the reserved length is reserved as it is needed.
     ///
     /// # Errors
     /// `NoRoom` and `Full` where there is no room for more, `Io` where the disk fails, `Incomplete` after the end. What was
@@ -123,7 +122,20 @@ impl Partial {
             extent.arrived(Span::new(offset, end));
             extent.received
         };
-        draft.name().map_or(Ok(()), |name| self.note_down(draft, name, received))
+        draft.name().into_iter().for_each(|name| self.note_down(name, received));
+        Ok(())
+    }
+
+    /// Whether enough bytes came since [`Partial::sync`] to call it again.
+    pub fn is_sync_due(&self) -> bool {
+        let received = lock(&self.extent).received;
+        self.subject.length.is_some() && lock(&self.journal).is_sync_due(received)
+    }
+
+    /// Makes durable what is there, beside the writers: a crash of the machine loses what came later. Dropping the future does
+    /// not stop it.
+    pub async fn sync(self: Arc<Self>) {
+        pool::blocking(move || self.sync_now()).await;
     }
 
     /// The end of the present bytes that hold `offset`, or `offset` itself where that is missing.
@@ -251,19 +263,12 @@ impl Partial {
     }
 
     /// Writes down from time to time what is there.
-    fn note_down(&self, draft: &Draft, name: &Name, received: u64) -> Result<(), Error> {
-        // Another writer is at it.
-        let Ok(mut journal) = self.journal.try_lock() else { return Ok(()) };
-        match journal.due(received) {
-            Due::Nothing => Ok(()),
-            Due::Note => {
-                self.write_note(&mut journal, name);
-                Ok(())
-            }
-            Due::Sync => {
-                drop(journal);
-                self.sync(draft, name)
-            }
+    fn note_down(&self, name: &Name, received: u64) {
+        // Otherwise another writer is at it.
+        if let Ok(mut journal) = self.journal.try_lock()
+            && journal.is_note_due(received)
+        {
+            self.write_note(&mut journal, name);
         }
     }
 
@@ -277,19 +282,23 @@ impl Partial {
         let _ = journal.write(&self.content, name, &self.subject, &present, received);
     }
 
-    /// Makes durable what is there, beside the other writers.
-    fn sync(&self, draft: &Draft, name: &Name) -> Result<(), Error> {
+    fn sync_now(&self) {
+        let draft = self.draft.read().unwrap_or_else(PoisonError::into_inner);
+        let Some((draft, name)) = draft.as_ref().and_then(|draft| Some((draft, draft.name()?))) else { return };
         let (present, received, starts) = {
             let extent = lock(&self.extent);
             (extent.present.clone(), extent.received, extent.starts)
         };
+        lock(&self.journal).syncing(received);
         let synced = draft.sync_data();
         let mut journal = lock(&self.journal);
         let holds = synced.is_ok() && lock(&self.extent).starts == starts;
-        journal.synced(if holds { present } else { RangeSet::default() }, received);
+        journal.synced(if holds { present } else { RangeSet::default() });
         self.write_note(&mut journal, name);
         // The disk says once that it lost something, and would let it be committed the next time.
-        synced.inspect_err(|_| self.broken.store(true, Ordering::Relaxed))
+        if synced.is_err() {
+            self.broken.store(true, Ordering::Relaxed);
+        }
     }
 
     fn ended(&self) -> Error {

@@ -20,6 +20,7 @@ import threading
 import time
 import traceback
 
+import disk
 import first_run
 import ground
 import images
@@ -79,7 +80,7 @@ def all_tests():
         for client in pulls.CLIENTS:
             function = functools.partial(run_pulls, variant, client)
             tests.append((f"{variant.name} / {client.name}", function))
-    return tests + first_run.TESTS + well_known.TESTS
+    return tests + first_run.TESTS + well_known.TESTS + disk.TESTS
 
 
 def run_pulls(variant, client, place, data, made):

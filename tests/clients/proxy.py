@@ -26,7 +26,7 @@ def ask(url, method="GET"):
 class Roadstead:
     """One roadstead with a cache of its own. It can be stopped and started again on the same cache."""
 
-    def __init__(self, place, registries, name="roadstead"):
+    def __init__(self, place, registries, name="roadstead", max_size="2 GiB"):
         """`registries` is the `[[registry]]` part of the configuration; its relative paths start at the place."""
         self.place, self.name = place, name
         self.port, self.admin_port = free_port(), free_port()
@@ -34,7 +34,7 @@ class Roadstead:
         self._process = None
         self.address = f"127.0.0.1:{self.port}"
         self.config = place.write(f"{name}.toml", (
-            f'[cache]\ndirectory = "{place.path("cache")}"\nmax_size = "2 GiB"\n\n'
+            f'[cache]\ndirectory = "{place.path("cache")}"\nmax_size = "{max_size}"\n\n'
             f'[[listener]]\nname = "nodes"\naddress = "{self.address}"\n\n'
             f'[admin]\naddress = "127.0.0.1:{self.admin_port}"\n\n{registries}'))
 
@@ -57,6 +57,20 @@ class Roadstead:
         """Stops it by SIGTERM, which it must follow by a clean end."""
         code = self.place.stop(self._process)
         check(code == 0, f"roadstead ended with {code} after SIGTERM")
+
+    def health(self):
+        """What `/readyz` says: its status, and its lines, one per part."""
+        status, _, body = ask(f"http://127.0.0.1:{self.admin_port}/readyz")
+        return status, body.decode().splitlines()
+
+    def metrics(self):
+        """The lines of `/metrics`."""
+        return ask(f"http://127.0.0.1:{self.admin_port}/metrics")[2].decode().splitlines()
+
+    def errors(self):
+        """The diagnostics of the present run."""
+        with open(self.place.path(f"{self.name}-{self._runs}.log"), encoding="utf-8") as log:
+            return log.read()
 
     def log(self):
         """The access log of the present run: what clients asked below /v2/, without our own questions."""

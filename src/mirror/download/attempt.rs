@@ -125,6 +125,13 @@ impl<'a> Attempt<'a> {
         file.ok_or_else(|| Error::new(Kind::Internal, "bytes are in a file that is not there"))
     }
 
+    /// Has what came made durable from time to time, behind everybody's back.
+    pub(super) fn make_durable(&self) {
+        if let Some(partial) = self.course.partial.as_ref().filter(|partial| partial.is_sync_due()) {
+            self.fill.mirror.spawn(partial.clone().sync());
+        }
+    }
+
     /// The file takes nothing from `offset` on: from there, bytes only go by.
     ///
     /// # Errors

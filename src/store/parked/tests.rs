@@ -98,6 +98,9 @@ async fn much_is_made_durable_on_the_way() {
     let partial = Arc::new(store.begin(&registry(), &digest, Some(80 << 20)).await.unwrap());
     for i in 0..65 {
         partial.write_at(i << 20, &vec![1; HALF]).unwrap();
+        if partial.is_sync_due() {
+            partial.clone().sync().await;
+        }
     }
     drop(partial);
     close(store).await;

@@ -32,17 +32,8 @@ pub(super) struct Journal {
     durable: RangeSet,
     /// How many bytes had been received at the last note.
     noted: u64,
-    /// And when they were last made durable.
+    /// And when it was last begun to make them durable.
     synced: u64,
-    syncing: bool,
-}
-
-/// What is to be done after new bytes.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Due {
-    Nothing,
-    Note,
-    Sync,
 }
 
 impl Journal {
@@ -50,18 +41,24 @@ impl Journal {
         Self { durable, ..Self::default() }
     }
 
-    /// What is due when `received` bytes have come. Where that is `Sync`, the caller must end it by [`Journal::synced`].
-    pub(super) fn due(&mut self, received: u64) -> Due {
-        if !self.syncing && received - self.synced >= SYNC_EVERY {
-            self.syncing = true;
-            return Due::Sync;
-        }
-        if received - self.noted >= NOTE_EVERY { Due::Note } else { Due::Nothing }
+    /// Whether a note is due when `received` bytes have come.
+    pub(super) fn is_note_due(&self, received: u64) -> bool {
+        received - self.noted >= NOTE_EVERY
     }
 
-    /// All of `durable` is, of the `received` bytes that had come when that began.
-    pub(super) fn synced(&mut self, durable: RangeSet, received: u64) {
-        (self.durable, self.synced, self.syncing) = (durable, received, false);
+    /// Whether they are to be made durable.
+    pub(super) fn is_sync_due(&self, received: u64) -> bool {
+        received - self.synced >= SYNC_EVERY
+    }
+
+    /// The `received` bytes that have come are being made durable.
+    pub(super) fn syncing(&mut self, received: u64) {
+        self.synced = received;
+    }
+
+    /// All of `durable` is.
+    pub(super) fn synced(&mut self, durable: RangeSet) {
+        self.durable = durable;
     }
 
     /// The download started over.

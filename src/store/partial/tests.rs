@@ -171,8 +171,12 @@ async fn a_disk_that_lost_bytes_once_does_not_get_them_committed() {
     let store = folder.open_faulty(&faults).await.unwrap();
     let (partial, bytes, digest) = begin(&store, 1, 66 << 20, Some(66 << 20)).await;
     faults.after(0, Operation::Sync, Errno::IO);
-    assert_eq!(partial.write_at(0, &bytes[..65 << 20]).unwrap_err().kind, Kind::Io);
-    partial.write_at(65 << 20, &bytes[65 << 20..]).unwrap();
+    partial.write_at(0, &bytes[..60 << 20]).unwrap();
+    assert!(!partial.is_sync_due());
+    partial.write_at(60 << 20, &bytes[60 << 20..]).unwrap();
+    assert!(partial.is_sync_due());
+    partial.clone().sync().await;
+    assert!(!partial.is_sync_due());
     assert_eq!(partial.commit().await.unwrap_err().kind, Kind::Io);
     assert_eq!((store.open_blob(&digest).await.unwrap().is_none(), folder.partials()), (true, 0));
 }

@@ -101,7 +101,13 @@ enum Framing {
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(address).await.unwrap(), address.to_string())
+        Self::try_connect(address).await.unwrap()
+    }
+
+    /// # Errors
+    /// When nobody takes the connection.
+    pub async fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self::over(TcpStream::connect(address).await?, address.to_string()))
     }
 
     /// # Errors

@@ -102,6 +102,11 @@ impl Process {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
+    /// Ends it as `kill -9` does, wherever it is.
+    pub fn kill(self) {
+        drop(self);
+    }
+
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
         within(async {
