@@ -33,7 +33,8 @@ pub(super) struct Client {
 enum End {
     /// With what was asked for, or because it had enough.
     Content,
-    Failed(Error),
+    /// Before there was an answer, or after it had begun.
+    Failed { error: Error, begun: bool },
 }
 
 impl Client {
@@ -64,9 +65,9 @@ impl Client {
         };
         match end {
             End::Content => true,
-            End::Failed(error) => {
+            End::Failed { error, begun } => {
                 log.note(&who, format_args!("fails: {:?}: {error}", error.kind));
-                self.judge.refused(&self.question(&who, life, visit), &error);
+                self.judge.refused(&Question { begun, ..self.question(&who, life, visit) }, &error);
                 false
             }
         }
@@ -75,7 +76,7 @@ impl Client {
     fn question<'a>(&self, who: &'a str, life: &Life, visit: &Visit) -> Question<'a> {
         let (repository, blob) = (visit.repository, visit.blob);
         let announced = self.judge.world.blobs[blob].announced && life.announced.contains(&repository);
-        Question { who, repository, blob, announced, stopping: life.is_stopping() }
+        Question { who, repository, blob, announced, begun: false, stopping: life.is_stopping(), pace: visit.pace }
     }
 
     async fn ask(&self, who: &str, life: &Life, visit: &Visit, dice: &mut Dice) -> End {
@@ -99,7 +100,7 @@ impl Client {
                 self.judge.answered(&self.question(who, life, visit), &answer);
                 self.read(who, visit, answer, dice).await
             }
-            Err(error) => End::Failed(error),
+            Err(error) => End::Failed { error, begun: false },
         }
     }
 
@@ -128,8 +129,9 @@ impl Client {
         let parts: Vec<_> = spans.into_iter().map(|span| (reading.of(span), content.span(span))).collect();
         drop(content);
         for (reading, pieces) in parts {
-            if let End::Failed(error) = self.pieces(reading, pieces, &mut rest, dice).await {
-                return End::Failed(error);
+            let end = self.pieces(reading, pieces, &mut rest, dice).await;
+            if matches!(end, End::Failed { .. }) {
+                return end;
             }
         }
         End::Content
@@ -146,7 +148,7 @@ impl Client {
                 Some(Ok(piece)) => self.judge.piece(&mut reading, &bytes(piece)),
                 Some(Err(error)) => {
                     self.judge.log.note(&reading.who, format_args!("is cut at {}", reading.at));
-                    return End::Failed(error);
+                    return End::Failed { error, begun: true };
                 }
                 None => {
                     self.judge.log.note(&reading.who, format_args!("has all until {}", reading.at));

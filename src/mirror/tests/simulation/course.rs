@@ -172,7 +172,7 @@ impl Course {
             self.judge.log.fault(Rule::Leftover, "end", "something still runs an hour after the last client");
         }
         if self.judge.world.disk.is_well() {
-            self.check_folder(life);
+            self.check_folder(life, is_parked);
         }
         mirror.faults.lift();
         self.judge.upstream.heal();
@@ -182,7 +182,7 @@ impl Course {
         sleep(2 * MINUTE).await;
         self.check_all_can_be_had(mirror).await;
         self.check_brim(mirror).await;
-        self.check_folder(life);
+        self.check_folder(life, |_| false);
     }
 
     async fn check_all_can_be_had(&self, mirror: &Life) {
@@ -224,11 +224,11 @@ impl Course {
         if bytes == truth.bytes { Ok(served) } else { Err("wrong bytes".to_owned()) }
     }
 
-    /// Nothing lies about that is no partial to be taken up again, and none of it is open.
-    fn check_folder(&self, life: usize) {
+    /// Nothing lies about but what `may_stay`, and none of it is open.
+    fn check_folder(&self, life: usize, may_stay: impl Fn(&str) -> bool) {
         let partial = self.folder(life).join("partial");
         let names = fs::read_dir(&partial).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let left: Vec<String> = names.filter(|name| !is_parked(name)).collect();
+        let left: Vec<String> = names.filter(|name| !may_stay(name)).collect();
         // As yet, what the sweep cannot delete of an earlier run stays until the next one.
         let known = life > 0 && !self.judge.world.disk.is_well();
         if !left.is_empty() && !known {
@@ -242,8 +242,8 @@ impl Course {
 }
 
 /// Whether a file in `partial` is there to be taken up again.
-fn is_parked(_name: &str) -> bool {
-    false
+fn is_parked(name: &str) -> bool {
+    name.starts_with("kept-")
 }
 
 /// What the files lead to that this process has open. Those of other seeds come and go meanwhile.

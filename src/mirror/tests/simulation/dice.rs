@@ -38,10 +38,13 @@ impl Dice {
         usize::try_from(self.below(length as u64)).unwrap()
     }
 
-    /// So many random bytes.
+    /// So many bytes, random up to a number that is prime, so that no two places a power of two apart have the same.
     pub(super) fn bytes(&mut self, count: u64) -> Vec<u8> {
-        let mut bytes = vec![0; usize::try_from(count).unwrap()];
-        self.0.fill_bytes(&mut bytes);
+        let count = usize::try_from(count).unwrap();
+        let mut block = vec![0; count.min(65_521)];
+        self.0.fill_bytes(&mut block);
+        let mut bytes = block.repeat(count.div_ceil(65_521));
+        bytes.truncate(count);
         bytes
     }
 }

@@ -1,6 +1,7 @@
 //! What must hold: each client's bytes and errors against the truth and against what the upstream really said.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::log::{Log, Rule};
 use super::upstream::{Upstream, is_part};
@@ -58,8 +59,12 @@ pub(super) struct Question<'a> {
     pub(super) blob: usize,
     /// Whether a manifest told the length in this life of the mirror.
     pub(super) announced: bool,
+    /// Whether an answer has begun.
+    pub(super) begun: bool,
     /// Whether the mirror was told to stop.
     pub(super) stopping: bool,
+    /// How long the client may pause between two pieces.
+    pub(super) pace: Duration,
 }
 
 impl Judge {
@@ -125,26 +130,32 @@ impl Judge {
     pub(super) fn refused(&self, question: &Question<'_>, error: &Error) {
         let Question { who, repository, blob, .. } = *question;
         let sites = 0..self.world.sites.len();
-        let said = |status, repository| sites.clone().filter(|site| self.upstream.said(status, *site, repository, blob)).count();
-        let absent = said(404, repository) == sites.len();
-        let stopped = question.stopping && error.kind == Kind::Overloaded;
+        let said = |status, repository| {
+            let within = Duration::from_secs(if question.begun { 300 } else { 60 });
+            sites.clone().filter(|site| self.upstream.said(status, *site, repository, blob, within)).count()
+        };
+        let anywhere = |status| (0..self.world.repositories).any(|repository| said(status, repository) > 0);
+        // What cuts an answer that has begun may be about the repository that it is fetched through.
+        let here = |status| said(status, repository) > 0 || (question.begun && anywhere(status));
+        let absent = said(404, repository) == sites.len() || (question.begun && anywhere(404));
+        let overloaded = error.kind == Kind::Overloaded;
+        // What is not stored waits ten seconds for a client.
+        let too_slow = most_fills(&self.world, blob).is_none() && question.pace > Duration::from_secs(10);
+        let cut = too_slow && error.to_string().contains("nothing of it was taken");
+        let excused = overloaded && (question.stopping || cut);
         let honest = match error.kind {
             Kind::NotFound => absent,
-            Kind::Denied => said(403, repository) > 0,
-            Kind::Unauthorized => said(401, repository) > 0,
+            Kind::Denied => here(403),
+            Kind::Unauthorized => here(401),
             // How much may be asked is the same for all repositories.
-            Kind::RateLimited => (0..self.world.repositories).any(|repository| said(429, repository) > 0),
+            Kind::RateLimited => anywhere(429),
             Kind::BadGateway | Kind::TimedOut => !self.world.is_honest(),
-            // What is not stored waits ten seconds for a client, and these pause for longer.
-            Kind::Overloaded => {
-                let slow = error.to_string().contains("nothing of it was taken") && most_fills(&self.world, blob).is_none();
-                stopped || slow || error.to_string().contains("through other repositories")
-            }
+            Kind::Overloaded => excused || error.to_string().contains("through other repositories"),
             Kind::Internal => false,
         };
         if !honest {
             self.log.fault(Rule::Honest, who, format_args!("{:?}, but nobody said so: {error}", error.kind));
-        } else if self.heals(question) && !stopped && error.kind != Kind::NotFound {
+        } else if self.heals(question) && !excused && error.kind != Kind::NotFound {
             self.log.fault(Rule::Heals, who, format_args!("{:?} though one URL is well: {error}", error.kind));
         }
     }

@@ -87,11 +87,11 @@ impl Upstream {
         record.sent.clear();
     }
 
-    /// Whether URL `site` answered so within the last minute. What is told of it later is stale.
-    pub(super) fn said(&self, status: u16, site: usize, repository: usize, blob: usize) -> bool {
+    /// Whether URL `site` answered so within the last time. What is told of it later is stale.
+    pub(super) fn said(&self, status: u16, site: usize, repository: usize, blob: usize, within: Duration) -> bool {
         let record = self.record();
         let when = record.said.get(&(status, site, repository, blob));
-        when.is_some_and(|when| self.log.now() - *when <= Duration::from_secs(60))
+        when.is_some_and(|when| self.log.now() - *when <= within)
     }
 
     /// Answers a request.

@@ -16,8 +16,10 @@ pub(super) const HOSTS: [&str; 3] = ["a.test", "b.test", "c.test"];
 /// What is held back of an unverified blob.
 pub(super) const HELD_BACK: u64 = 64 << 10;
 /// Room for everything at once, the steps of a MiB included that are reserved where no length is known.
-const AMPLE: u64 = 5 << 20;
+const AMPLE: u64 = 7 << 20;
 const LONGEST: u64 = 400 << 10;
+/// What is no longer is not kept for the next start.
+const LONG: u64 = 1 << 20;
 
 /// The world of one seed.
 pub(super) struct World {
@@ -107,10 +109,7 @@ impl World {
         let clients = (0..dice.between(1, 12)).map(|_| visits(&mut dice, repositories, &blobs)).collect();
         let ends = ends(&mut dice);
         let disk = Disk::new(&mut dice);
-        // Random throughout would take longer than all the rest.
-        let mut brim = dice.bytes(16);
-        brim.resize(usize::try_from(room).unwrap(), 0);
-        blobs.push(Blob::new(brim, true, false, vec![true; repositories]));
+        blobs.push(Blob::new(dice.bytes(room), true, false, vec![true; repositories]));
         Self { seed, repositories, sites, mistaken, blobs, room, clients, ends, disk }
     }
 
@@ -169,8 +168,10 @@ impl Blob {
 
 fn blobs(dice: &mut Dice, repositories: usize) -> Vec<Blob> {
     let (mut blobs, mut known) = (Vec::new(), BTreeSet::new());
+    let mut long = dice.chance(25);
     for _ in 0..dice.between(1, 4) {
         let size = match dice.below(10) {
+            _ if std::mem::take(&mut long) => dice.between(LONG + 1, 2 * LONG),
             0 => dice.below(2),
             1..=3 => HELD_BACK * dice.pick(&[1, 1, 2, 5]) + dice.between(0, 2) - 1,
             _ => dice.between(2, LONGEST),
