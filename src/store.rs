@@ -8,6 +8,7 @@
 //! One thread writes the index. Errors are for the caller to go on without the store: the proxy passes content through.
 
 mod capacity;
+mod check;
 mod content;
 mod disk;
 mod draft;
@@ -119,7 +120,8 @@ impl Store {
     }
 
     /// Opens stored content and counts a use. `None` where it is not stored, or was found broken and deleted. Content asked
-    /// for of late costs no system call. Cancelling leaves nothing behind.
+    /// for of late costs one look at its open file; where something else wrote to that, all of it is read first. Cancelling
+    /// leaves nothing behind.
     ///
     /// # Errors
     /// `Io` where the disk fails.
@@ -166,6 +168,13 @@ impl Store {
             }
             blocking(move || content.put(&digest, &bytes)).await
         }
+    }
+
+    /// Somebody could not read this content: it is read and hashed, and deleted where it is wrong or cannot be read. Whether it
+    /// was. One at a time in the whole store; asking twice at once costs one reading. Dropping the future does not stop it.
+    pub async fn suspect(&self, digest: &Digest) -> bool {
+        let digest = *digest;
+        self.with_content(move |content| content.check(&digest)).await
     }
 
     /// Deletes content and its links. Whether it was stored. Readers that have it open go on. Dropping the future does not
@@ -248,6 +257,11 @@ impl Store {
             self.new_lists.store(0, Ordering::Relaxed);
             self.lists_grew.notify_one();
         }
+    }
+
+    /// Drops a list.
+    pub fn remove_list(&self, registry: &RegistryName, repository: &RepositoryName, key: &str) {
+        self.content.index.remove(list_key(registry, repository, key));
     }
 
     /// Begins a download. Room for `length` bytes is reserved, evicting for it; where the length is unknown, room is

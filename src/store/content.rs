@@ -4,15 +4,17 @@
 //!
 //! What is done to the file of a digest (open, place, delete) happens under that digest's stripe, and the table is
 //! asked under it: so a file that is evicted while the same content comes anew is not deleted with it. A stripe is taken
-//! before the table's lock, never while it is held, and no two stripes at once.
+//! before the table's lock, never while it is held, and no two stripes at once. A check is begun before both.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
+use super::check::{Checked, State};
 use super::disk::Disk;
 use super::draft::Draft;
 use super::error::{Error, Kind};
@@ -44,6 +46,7 @@ pub(super) struct Content {
     /// Which start of the machine this is.
     pub(super) boot: String,
     pub(super) parked: Mutex<Parked>,
+    pub(super) checked: Mutex<Checked>,
     pub(super) lingering: Mutex<Vec<super::capacity::Lingering>>,
     pub(super) files: Files,
     pub(super) memory: Memory,
@@ -51,6 +54,15 @@ pub(super) struct Content {
     stripes: [Mutex<()>; STRIPES],
     /// Last, because it holds the lock of the folder, and the index must be closed before.
     pub(super) layout: Layout,
+}
+
+/// What there is of content whose stripe is held.
+pub(super) enum Held {
+    /// It, and what it drives out.
+    There(Blob, Vec<Victim>),
+    /// A file that something else wrote to, or may have.
+    Touched(Blob),
+    Missing,
 }
 
 impl Content {
@@ -74,6 +86,7 @@ impl Content {
             trouble: Trouble::default(),
             boot,
             parked: Mutex::default(),
+            checked: Mutex::default(),
             lingering: Mutex::default(),
             files: Files::default(),
             memory: Memory::new(config.memory),
@@ -86,9 +99,10 @@ impl Content {
         Ok(content)
     }
 
-    /// Content whose file is open already; counts a use. No system call.
+    /// Content whose file is open already, if that is still what it was; counts a use.
     pub(super) fn hot(&self, digest: &Digest) -> Option<Blob> {
-        let blob = self.files.get(digest)?;
+        let (blob, modified) = self.files.get(digest)?;
+        self.state(&blob, modified).ok().filter(|state| *state == State::Same)?;
         self.table().touch(digest, now());
         Some(blob)
     }
@@ -100,15 +114,23 @@ impl Content {
         Some(bytes)
     }
 
-    /// Opens content; counts a use. A file that is not as long as it was is deleted and not there.
+    /// Opens content; counts a use. A file that is not as long as it was is deleted and not there, one that something else
+    /// wrote to is read first.
     pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
-        let stripe = self.stripe(digest);
-        let opened = self.open_held(digest)?;
-        drop(stripe);
-        Ok(opened.map(|(blob, victims)| {
-            self.evict(victims);
-            blob
-        }))
+        loop {
+            let stripe = self.stripe(digest);
+            let held = self.open_held(digest)?;
+            drop(stripe);
+            match held {
+                Held::Missing => return Ok(None),
+                Held::There(blob, victims) => {
+                    self.evict(victims);
+                    return Ok(Some(blob));
+                }
+                Held::Touched(_) if self.check(digest) => return Ok(None),
+                Held::Touched(_) => {}
+            }
+        }
     }
 
     /// Reads small content and checks its digest. A file that fails is deleted and not there.
@@ -148,14 +170,18 @@ impl Content {
     pub(super) fn place(&self, mut draft: Draft, digest: &Digest, size: u64) -> Result<Blob, Error> {
         let started = Instant::now();
         draft.sync()?;
+        let modified = draft.modified()?;
         let stripe = self.stripe(digest);
         let (blob, victims) = match self.open_held(digest)? {
-            Some(there) => there,
-            None => {
+            Held::There(blob, victims) => (blob, victims),
+            held => {
+                if let Held::Touched(_) = held {
+                    self.discard(digest, "something else wrote to it, and it came anew");
+                }
                 let placed = self.layout.place(draft.path(), digest);
                 placed.map_err(|error| self.failed("commit", "cannot place", &self.layout.blob(digest), error))?;
                 let blob = Blob { digest: *digest, size, file: draft.file().clone() };
-                (blob.clone(), self.settle(&mut draft, &blob))
+                (blob.clone(), self.settle(&mut draft, &blob, modified))
             }
         };
         drop(stripe);
@@ -227,18 +253,33 @@ impl Content {
     }
 
     /// Opens content whose stripe is held, once for all who want it: then all its readers are known when it is deleted.
-    fn open_held(&self, digest: &Digest) -> Result<Option<(Blob, Vec<Victim>)>, Error> {
-        if let Some(blob) = self.files.get(digest) {
-            let victims = self.table().admit(digest, blob.size, now());
-            return Ok(Some((blob, victims)));
-        }
+    pub(super) fn open_held(&self, digest: &Digest) -> Result<Held, Error> {
         let path = self.layout.blob(digest);
-        let opened = self.disk.open(&path).and_then(|file| Ok((self.disk.metadata(&file)?.len(), file)));
-        let (size, file) = match opened {
+        if let Some((blob, modified)) = self.files.get(digest) {
+            let state = self.state(&blob, modified);
+            match state.map_err(|error| self.failed("open", "cannot look at", &path, error))? {
+                State::Same => {
+                    let victims = self.table().admit(digest, blob.size, now());
+                    return Ok(Held::There(blob, victims));
+                }
+                State::Touched => return Ok(Held::Touched(blob)),
+                State::Resized => {
+                    drop(blob);
+                    self.discard(digest, "its length has changed");
+                    return Ok(Held::Missing);
+                }
+                State::Gone => {
+                    drop(blob);
+                    self.close(digest);
+                }
+            }
+        }
+        let look = |file: File| self.disk.metadata(&file).and_then(|metadata| Ok((metadata.len(), metadata.modified()?, file)));
+        let (size, modified, file) = match self.disk.open(&path).and_then(look) {
             Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.lost(digest);
-                return Ok(None);
+                return Ok(Held::Missing);
             }
             Err(error) => return Err(self.failed("open", "cannot open", &path, error)),
         };
@@ -246,12 +287,12 @@ impl Content {
         let known = self.table().size(digest);
         if known.or_else(|| self.recorded(digest).map(|row| row.size)).is_some_and(|known| known != size) {
             self.discard(digest, "its length has changed");
-            return Ok(None);
+            return Ok(Held::Missing);
         }
         let blob = Blob { digest: *digest, size, file: Arc::new(file) };
-        self.files.insert(blob.clone());
+        self.files.insert(blob.clone(), modified);
         let victims = self.table().admit(digest, size, now());
-        Ok(Some((blob, victims)))
+        Ok(Held::There(blob, victims))
     }
 
     /// The file of content that was there is not.
@@ -264,9 +305,9 @@ impl Content {
     }
 
     /// Turns a draft's reservation into stored content.
-    fn settle(&self, draft: &mut Draft, blob: &Blob) -> Vec<Victim> {
+    fn settle(&self, draft: &mut Draft, blob: &Blob, modified: SystemTime) -> Vec<Victim> {
         let (digest, size, used) = (blob.digest, blob.size, now());
-        self.files.insert(blob.clone());
+        self.files.insert(blob.clone(), modified);
         self.index.put(blob_key(&digest), Use { digest, size, used }.encode());
         let reserved = draft.placed();
         self.space.gave(reserved.saturating_sub(size));

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use rustix::io::Errno;
 
@@ -103,6 +104,12 @@ impl Draft {
             .disk
             .sync_data(&self.file)
             .map_err(|error| self.content.failed("sync", "cannot make durable", &self.path, error))
+    }
+
+    /// When it was last written to.
+    pub(super) fn modified(&self) -> Result<SystemTime, Error> {
+        let modified = self.content.disk.metadata(&self.file).and_then(|metadata| metadata.modified());
+        modified.map_err(|error| self.content.failed("open", "cannot look at", &self.path, error))
     }
 
     /// Gives back the disk space that was reserved behind byte `size`.

@@ -1,8 +1,9 @@
-//! Open files, so that content asked for often costs no system call.
+//! Open files, so that content asked for often costs no opening.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use crate::oci::Digest;
 
@@ -25,36 +26,53 @@ pub struct Blob {
 #[derive(Debug, Default)]
 pub(super) struct Files(Mutex<Inner>);
 
+#[derive(Debug)]
+struct Open {
+    blob: Blob,
+    /// When the file was last written to, as far as is known to be right.
+    modified: SystemTime,
+    /// By the clock.
+    used: u64,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
-    open: HashMap<Digest, (Blob, u64)>,
+    open: HashMap<Digest, Open>,
     clock: u64,
 }
 
 impl Files {
-    pub(super) fn get(&self, digest: &Digest) -> Option<Blob> {
+    /// An open file, and when it was last written to when it was known to be right.
+    pub(super) fn get(&self, digest: &Digest) -> Option<(Blob, SystemTime)> {
         let mut inner = self.lock();
         inner.clock += 1;
         let clock = inner.clock;
-        let (blob, used) = inner.open.get_mut(digest)?;
-        *used = clock;
-        Some(blob.clone())
+        let open = inner.open.get_mut(digest)?;
+        open.used = clock;
+        Some((open.blob.clone(), open.modified))
     }
 
     /// Keeps a file open, and closes those unused for longest where there are too many. Those that are being read are open
     /// in any case.
-    pub(super) fn insert(&self, blob: Blob) {
+    pub(super) fn insert(&self, blob: Blob, modified: SystemTime) {
         let mut inner = self.lock();
         inner.clock += 1;
-        let clock = inner.clock;
-        inner.open.insert(blob.digest, (blob, clock));
+        let used = inner.clock;
+        inner.open.insert(blob.digest, Open { blob, modified, used });
         if inner.open.len() > OPEN_FILES {
             inner.close_idle();
         }
     }
 
+    /// An open file is right, though it was written to.
+    pub(super) fn touched(&self, blob: &Blob, modified: SystemTime) {
+        if let Some(open) = self.lock().open.get_mut(&blob.digest).filter(|open| Arc::ptr_eq(&open.blob.file, &blob.file)) {
+            open.modified = modified;
+        }
+    }
+
     pub(super) fn remove(&self, digest: &Digest) -> Option<Blob> {
-        self.lock().open.remove(digest).map(|(blob, _)| blob)
+        self.lock().open.remove(digest).map(|open| open.blob)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -65,8 +83,8 @@ impl Files {
 impl Inner {
     /// Closes an eighth of the files at once: to look for each one by itself would hold up whoever asks meanwhile.
     fn close_idle(&mut self) {
-        let idle = self.open.iter().filter(|(_, (blob, _))| Arc::strong_count(&blob.file) == 1);
-        let mut idle: Vec<(u64, Digest)> = idle.map(|(digest, (_, used))| (*used, *digest)).collect();
+        let idle = self.open.iter().filter(|(_, open)| Arc::strong_count(&open.blob.file) == 1);
+        let mut idle: Vec<(u64, Digest)> = idle.map(|(digest, open)| (open.used, *digest)).collect();
         idle.sort_unstable();
         let surplus = self.open.len() - OPEN_FILES / 8 * 7;
         for (_, digest) in idle.into_iter().take(surplus) {
@@ -83,9 +101,9 @@ mod tests {
     #[test]
     fn the_files_unused_for_longest_are_closed() {
         let files = Files::default();
-        (0..OPEN_FILES).for_each(|i| files.insert(blob(i)));
+        (0..OPEN_FILES).for_each(|i| files.insert(blob(i), SystemTime::UNIX_EPOCH));
         assert!(files.get(&digest(0)).is_some());
-        files.insert(blob(OPEN_FILES));
+        files.insert(blob(OPEN_FILES), SystemTime::UNIX_EPOCH);
         assert!(files.get(&digest(0)).is_some());
         let closed: Vec<usize> = (0..=OPEN_FILES).filter(|&i| files.get(&digest(i)).is_none()).collect();
         assert_eq!(closed, (1..=OPEN_FILES / 8 + 1).collect::<Vec<_>>());
@@ -95,10 +113,10 @@ mod tests {
     fn a_file_that_is_being_read_stays_known() {
         let files = Files::default();
         let read: Vec<Blob> = (0..=OPEN_FILES).map(blob).collect();
-        read.iter().for_each(|blob| files.insert(blob.clone()));
+        read.iter().for_each(|blob| files.insert(blob.clone(), SystemTime::UNIX_EPOCH));
         assert!(files.get(&digest(0)).is_some());
         drop(read);
-        files.insert(blob(OPEN_FILES + 1));
+        files.insert(blob(OPEN_FILES + 1), SystemTime::UNIX_EPOCH);
         assert_eq!(files.lock().open.len(), OPEN_FILES / 8 * 7, "no more are kept than need be");
     }
 

@@ -17,6 +17,12 @@ pub(super) struct Folder {
 }
 
 impl Folder {
+    /// One whose files are in memory, where there are such: for tests that do much.
+    pub(super) fn in_memory(cap: u64) -> Self {
+        let root = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap());
+        Self { root, ..Self::new(cap) }
+    }
+
     pub(super) fn new(cap: u64) -> Self {
         Self { root: tempfile::tempdir().unwrap(), cap, boot: None }
     }
@@ -285,11 +291,11 @@ async fn small_content_that_rotted_is_a_miss() {
 
 #[tokio::test]
 async fn small_content_that_cannot_be_read_is_an_error_once_and_then_a_miss() {
-    let folder = Folder::new(1000);
-    let store = folder.open().await;
+    let (folder, faults) = (Folder::new(1000), Faults::default());
+    let store = folder.open_faulty(&faults).await.unwrap();
     let digest = put(&store, 1, 100).await;
     store.content.memory.remove(&digest);
-    fs::OpenOptions::new().write(true).open(folder.path(&digest)).unwrap().set_len(99).unwrap();
+    faults.after(0, Operation::Read, rustix::io::Errno::IO);
     assert_eq!(store.read(&digest).await.unwrap_err().kind, Kind::Io);
     assert_eq!(store.read(&digest).await.unwrap(), None);
     is_a_miss_and_can_come_again(&folder, &store, &digest).await;
@@ -487,6 +493,8 @@ async fn the_oldest_lists_go_when_there_are_too_many() {
         kept.extend(store.list(&registry(), &repository("a/b"), &i.to_string()).await.map(|_| i));
     }
     assert_eq!(kept, (9..20).collect::<Vec<_>>());
+    store.remove_list(&registry(), &repository("a/b"), "9");
+    assert_eq!(store.list(&registry(), &repository("a/b"), "9").await, None);
     assert_eq!(store.list(&registry(), &repository("a/b"), &"x".repeat(5000)).await, None);
 }
 

@@ -100,7 +100,7 @@ fn kind(error: Errno) -> Kind {
 /// Fails the n-th such operation, for every n there is.
 async fn each_in_turn(operation: Operation, error: Errno) {
     for n in 0.. {
-        let (folder, faults) = (Folder::new(CAP), Faults::default());
+        let (folder, faults) = (Folder::in_memory(CAP), Faults::default());
         let store = folder.open_faulty(&faults).await.unwrap();
         faults.after(n, operation, error);
         let errors = day(&store).await;
@@ -119,7 +119,7 @@ async fn each_in_turn(operation: Operation, error: Errno) {
 
 /// Fails every such operation for a while.
 async fn for_a_while(operation: Operation, error: Errno) {
-    let (folder, faults) = (Folder::new(CAP), Faults::default());
+    let (folder, faults) = (Folder::in_memory(CAP), Faults::default());
     let store = folder.open_faulty(&faults).await.unwrap();
     if matches!(operation, Operation::Remove | Operation::Open | Operation::Metadata | Operation::Read) {
         assert!(day(&store).await.is_empty(), "there is something to fail with");
@@ -152,7 +152,7 @@ async fn any_operation_may_fail_on_a_bad_disk() {
 
 #[tokio::test]
 async fn the_sweep_goes_on_without_what_it_cannot_list() {
-    let (folder, faults) = (Folder::new(CAP), Faults::default());
+    let (folder, faults) = (Folder::in_memory(CAP), Faults::default());
     let store = folder.open_faulty(&faults).await.unwrap();
     download(&store, 2).await.unwrap();
     faults.always(Operation::List, Errno::IO);
@@ -165,7 +165,7 @@ async fn the_sweep_goes_on_without_what_it_cannot_list() {
 
 #[tokio::test]
 async fn a_read_only_disk_still_serves() {
-    let (folder, faults) = (Folder::new(CAP), Faults::default());
+    let (folder, faults) = (Folder::in_memory(CAP), Faults::default());
     let store = folder.open_faulty(&faults).await.unwrap();
     download(&store, 2).await.unwrap();
     let writing = [Operation::Create, Operation::Write, Operation::Rename, Operation::Remove, Operation::IndexWrite];
@@ -182,7 +182,7 @@ async fn a_folder_that_cannot_be_opened_can_be_later() {
     for operation in
         [Operation::MakeFolder, Operation::SyncFolder, Operation::List, Operation::Create, Operation::Rename, Operation::Sync]
     {
-        let (folder, faults) = (Folder::new(CAP), Faults::default());
+        let (folder, faults) = (Folder::in_memory(CAP), Faults::default());
         faults.always(operation, Errno::NOSPC);
         assert_eq!(folder.open_faulty(&faults).await.unwrap_err().kind, Kind::Full, "{operation:?}");
         faults.lift();
@@ -193,7 +193,7 @@ async fn a_folder_that_cannot_be_opened_can_be_later() {
 #[tokio::test]
 async fn room_is_made_where_the_file_system_has_none() {
     for operation in [Operation::Allocate, Operation::Write] {
-        let (folder, faults) = (Folder::new(64 << 20), Faults::default());
+        let (folder, faults) = (Folder::in_memory(64 << 20), Faults::default());
         let store = folder.open_faulty(&faults).await.unwrap();
         for i in 10..30 {
             download(&store, i).await.unwrap();
@@ -206,7 +206,7 @@ async fn room_is_made_where_the_file_system_has_none() {
 
 /// Opens and uses a store whose index is on a disk that fails as `fail` says. Whether it did.
 async fn with_a_failing_index(fail: impl FnOnce(&Faults)) -> bool {
-    let (folder, faults, repository) = (Folder::new(CAP), Faults::default(), "a/b".parse().unwrap());
+    let (folder, faults, repository) = (Folder::in_memory(CAP), Faults::default(), "a/b".parse().unwrap());
     let (old, new) = (content(20, 1).0, content(21, 1).0);
     let store = folder.open().await;
     store.put_link(&registry(), &repository, &old, Link::default());
