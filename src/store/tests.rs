@@ -532,6 +532,18 @@ async fn order_of_events() -> Vec<(u8, u8)> {
     events.clone()
 }
 
+#[tokio::test]
+async fn on_one_thread_a_look_up_takes_the_same_way_wherever_the_record_is() {
+    let folder = Folder::new(1000);
+    let store = folder.open().await;
+    let digest = content(1, 1).0;
+    link(&store, "a/b", &digest);
+    let _inline = inline_blocking();
+    let mut known = std::pin::pin!(linked(&store, "a/b", &digest));
+    assert!(futures_util::poll!(known.as_mut()).is_pending());
+    assert!(known.await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn with_the_pool_on_one_thread_the_same_calls_take_the_same_course() {
     let _inline = inline_blocking();
