@@ -96,12 +96,12 @@ async fn what_started_over_is_not_believed_after_a_kill() {
     let store = folder.open().await;
     let partial = begin(&store, 1).await;
     partial.write_at(0, &vec![1; HALF]).unwrap();
-    let (_, note) = files(&store, &content(1, 1).0);
+    let (file, note) = files(&store, &content(1, 1).0);
     partial.start_over();
-    let as_killed = fs::read(&note).unwrap();
+    let as_killed = [&file, &note].map(|path| (path, fs::read(path).unwrap()));
     drop(partial);
     close(store).await;
-    fs::write(&note, as_killed).unwrap();
+    as_killed.into_iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
     let store = folder.open().await;
     assert!(store.take_up(&registry(), &content(1, 1).0).await.is_none());
 }
