@@ -12,6 +12,8 @@ use crate::oci::Digest;
 
 /// How much is evicted at least when the file system turns out to be full.
 const RELIEF: u64 = 16 << 20;
+/// How much content is evicted at most under one hold of the table's lock.
+const STEP: usize = 1024;
 /// How many uses are written down as one.
 const USES: usize = 4096;
 
@@ -30,6 +32,7 @@ impl Content {
     pub(super) fn reserve(&self, bytes: u64) -> Result<(), Error> {
         self.count_lingering();
         self.make_way(bytes);
+        self.shed(bytes);
         let victims = {
             let mut table = self.table();
             table.reserve(bytes).map_err(|_| no_room(bytes, table.cap()))?
@@ -48,6 +51,17 @@ impl Content {
         let movable = self.parked().reserved();
         if movable > 0 && self.table().shortage(bytes, movable).is_some() {
             self.drop_parked(|_| self.table().shortage(bytes, 0) == Some(0));
+        }
+    }
+
+    /// Evicts in steps, so that who wants the table meanwhile need not wait for thousands of small files.
+    fn shed(&self, bytes: u64) {
+        loop {
+            let victims = self.table().shed(bytes, STEP);
+            let is_last = victims.len() < STEP;
+            if !self.evict(victims) || is_last {
+                return;
+            }
         }
     }
 

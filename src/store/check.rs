@@ -42,7 +42,11 @@ impl Content {
     /// Reads content and discards it where it is wrong or cannot be read. Whether it was. One at a time, so that a disk that
     /// fails is not kept busy; who asks meanwhile for the same content gets the same answer.
     pub(super) fn check(&self, digest: &Digest) -> bool {
-        let asked = Instant::now();
+        self.check_for(digest, Instant::now())
+    }
+
+    /// For somebody who asked at `asked`.
+    fn check_for(&self, digest: &Digest, asked: Instant) -> bool {
         let mut last = lock(&self.checked);
         if let Some((of, ended, discarded)) = *last
             && of == *digest

@@ -35,12 +35,7 @@ impl Draft {
     pub(super) fn new(content: Arc<Content>, room: u64, name: Option<Name>) -> Result<Self, Error> {
         let reserved = content.reserve(room);
         let path = name.as_ref().map_or_else(|| content.layout.temporary(), |name| content.layout.kept(name));
-        let created = reserved.and_then(|()| {
-            content.disk.create(&path).map_err(|error| {
-                content.release(room);
-                content.failed("create", "cannot create", &path, error)
-            })
-        });
+        let created = reserved.and_then(|()| create(&content, &path).inspect_err(|_| content.release(room)));
         let file = created.inspect_err(|_| name.iter().for_each(|name| content.parked().free(name)))?;
         let draft = Self { content, path, file: Arc::new(file), reserved: Mutex::new(room), name, placed: false };
         draft.allocate(room)?;
@@ -148,6 +143,17 @@ impl Draft {
             _ => Ok(()),
         }
     }
+}
+
+/// Where the folder is gone, somebody emptied the cache while it is in use: it is made again, once.
+fn create(content: &Content, path: &Path) -> Result<File, Error> {
+    let created = content.disk.create(path).or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound || !content.remake() {
+            return Err(error);
+        }
+        content.disk.create(path)
+    });
+    created.map_err(|error| content.failed("create", "cannot create", path, error))
 }
 
 /// Takes room on the disk. A file system that is full though room was reserved makes one eviction and a second try.

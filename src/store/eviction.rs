@@ -119,6 +119,16 @@ impl Table {
         Some(self.used().saturating_add(bytes).saturating_sub(self.cap))
     }
 
+    /// Evicts at most `most` of what a reservation of `bytes` would; nothing where that cannot be had.
+    pub(super) fn shed(&mut self, bytes: u64, most: usize) -> Vec<Victim> {
+        let mut victims = Vec::new();
+        while victims.len() < most && self.shortage(bytes, 0).is_some_and(|short| short > 0) {
+            let Some(victim) = self.evict() else { break };
+            victims.push(victim);
+        }
+        victims
+    }
+
     /// Gives back what was reserved.
     pub(super) fn release(&mut self, bytes: u64) {
         debug_assert!(bytes <= self.reserved);

@@ -20,7 +20,7 @@ use super::disk::Disk;
 use super::layout::Layout;
 use super::pool;
 use crate::telemetry::Telemetry;
-use database::Database;
+use database::{Database, Fault};
 use writer::Shared;
 
 /// What hot records may take in memory.
@@ -113,6 +113,12 @@ impl Index {
             };
         }
         found
+    }
+
+    /// Somebody deleted the file: what was in it is not known any more, and what comes goes to a new one.
+    pub(super) fn begin_anew(&self) {
+        self.shared.hot.invalidate_all();
+        self.shared.report(Fault::Failed("its file was deleted".to_owned()));
     }
 
     /// Returns when all that was written before is durable, or the disk has refused it. Cancelling changes nothing.

@@ -20,10 +20,10 @@
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::disk::Disk;
@@ -46,7 +46,7 @@ pub(super) struct Layout {
     run: String,
     made: AtomicU64,
     disk: Disk,
-    _lock: File,
+    lock: Mutex<File>,
 }
 
 /// All content whose hash begins with one byte.
@@ -89,11 +89,33 @@ impl Layout {
         fs::set_permissions(root, Permissions::from_mode(0o700))
             .map_err(|error| Error::io("cannot close to others", root, error))?;
         let run = format!("{:016x}", rand::random::<u64>());
-        let layout = Self { root: root.to_owned(), run, made: AtomicU64::new(0), disk, _lock: lock };
-        make_folder(&layout.disk, &layout.root.join("blobs"))?;
-        make_folder(&layout.disk, &layout.partial())?;
-        layout.disk.sync_folder(root).map_err(|error| Error::io("cannot make durable", root, error))?;
+        let layout = Self { root: root.to_owned(), run, made: AtomicU64::new(0), disk, lock: Mutex::new(lock) };
+        layout.make_folders()?;
         Ok(layout)
+    }
+
+    /// Makes again what somebody deleted of the folder while it was in use, the lock included: whoever has locked the new one
+    /// meanwhile keeps it. Blocks.
+    ///
+    /// # Errors
+    /// As [`Layout::open`].
+    pub(super) fn remake(&self) -> Result<(), Error> {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        make_folder(&self.disk, &self.root)?;
+        let path = self.root.join("lock");
+        let ours = held.metadata().map_err(|error| Error::io("cannot look at", &path, error))?;
+        let is_ours = fs::metadata(&path).is_ok_and(|found| (found.dev(), found.ino()) == (ours.dev(), ours.ino()));
+        if !is_ours {
+            *held = lock(&path)?;
+        }
+        check_version(&self.disk, &self.root)?;
+        self.make_folders()
+    }
+
+    fn make_folders(&self) -> Result<(), Error> {
+        make_folder(&self.disk, &self.root.join("blobs"))?;
+        make_folder(&self.disk, &self.partial())?;
+        self.disk.sync_folder(&self.root).map_err(|error| Error::io("cannot make durable", &self.root, error))
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -130,11 +152,12 @@ impl Layout {
         self.partial().join(format!("{}-{}", self.run, self.made.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// Moves a finished file to where content with this digest belongs. Durable after [`Layout::sync`]. Blocks.
+    /// Moves a finished file to where content with this digest belongs. Durable after [`Layout::sync`]. "Not found" where the
+    /// file is gone, or the whole folder, which then wants [`Layout::remake`] before anything lies in it. Blocks.
     pub(super) fn place(&self, from: &Path, digest: &Digest) -> io::Result<()> {
         let to = self.blob(digest);
         match self.disk.rename(from, &to) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.root.join("VERSION").exists() => {
                 self.make_shelf(Shelf::of(digest))?;
                 self.disk.rename(from, &to)
             }

@@ -36,8 +36,12 @@ fn delete_leftovers(content: &Content) {
     });
     for leftover in leftovers {
         match leftover {
-            Leftover::Unfinished(path) => content.delete_unfinished(path),
             Leftover::Kept(name) => content.delete_unparked(&name),
+            Leftover::Unfinished(path) => {
+                if let Err(error) = content.disk.remove(&path) {
+                    tracing::warn!(path = %path.display(), %error, "cannot delete what an earlier run left; delete it by hand");
+                }
+            }
         }
     }
 }

@@ -532,6 +532,18 @@ async fn order_of_events() -> Vec<(u8, u8)> {
     events.clone()
 }
 
+#[tokio::test]
+async fn on_one_thread_a_look_up_takes_the_same_way_wherever_the_record_is() {
+    let folder = Folder::new(1000);
+    let store = folder.open().await;
+    let digest = content(1, 1).0;
+    link(&store, "a/b", &digest);
+    let _inline = inline_blocking();
+    let mut known = std::pin::pin!(linked(&store, "a/b", &digest));
+    assert!(futures_util::poll!(known.as_mut()).is_pending());
+    assert!(known.await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn with_the_pool_on_one_thread_the_same_calls_take_the_same_course() {
     let _inline = inline_blocking();
@@ -539,4 +551,61 @@ async fn with_the_pool_on_one_thread_the_same_calls_take_the_same_course() {
     for _ in 0..20 {
         assert_eq!(order_of_events().await, first);
     }
+}
+
+#[tokio::test]
+async fn a_folder_that_is_deleted_in_use_is_made_again() {
+    for deleted in ["", "partial", "blobs"] {
+        let folder = Folder::new(8 << 20);
+        let store = folder.open().await;
+        let lost = put(&store, 1, 100).await;
+        let download = store.begin(&registry(), &content(2, 1).0, Some(2 << 20)).await.unwrap();
+        download.write_at(0, &[2; 100]).unwrap();
+        let parked = store.begin(&registry(), &content(3, 1).0, Some(1 << 21)).await.unwrap();
+        parked.write_at(0, &[3; 100]).unwrap();
+        Arc::new(parked).park().await;
+        fs::remove_dir_all(folder.root.path().join(deleted)).unwrap();
+
+        let kept = put(&store, 4, 100).await;
+        assert_eq!(fs::read(folder.path(&kept)).unwrap(), [4; 100], "{deleted:?}");
+        assert_eq!(store.open_blob(&lost).await.unwrap().is_some(), deleted == "partial");
+        assert_eq!(store.take_up(&registry(), &content(3, 1).0).await.is_some(), deleted == "blobs");
+        match deleted {
+            "blobs" => Arc::new(download).discard().await,
+            _ => assert_eq!(Arc::new(download).commit().await.unwrap_err().kind, Kind::Io, "its file is gone"),
+        }
+        put(&store, 5, 100).await;
+        link(&store, "a/b", &kept);
+        assert!(store.content.telemetry.health.report().starts_with("disk: ok"));
+        assert_eq!(folder.try_open().await.unwrap_err().kind, Kind::Locked, "it is locked again");
+        close(store).await;
+        let store = folder.open_swept().await;
+        assert!(store.open_blob(&kept).await.unwrap().is_some() && linked(&store, "a/b", &kept).await);
+    }
+}
+
+#[tokio::test]
+async fn a_folder_deleted_before_a_download_ends_is_a_cache_afterwards() {
+    let folder = Folder::new(1000);
+    let store = folder.open().await;
+    let (digest, bytes) = content(1, 100);
+    let download = store.begin(&registry(), &digest, Some(100)).await.unwrap();
+    download.write_at(0, &bytes).unwrap();
+    fs::remove_dir_all(folder.root.path()).unwrap();
+    assert_eq!(Arc::new(download).commit().await.unwrap_err().kind, Kind::Io);
+    close(store).await;
+    let store = folder.open_swept().await;
+    put(&store, 1, 100).await;
+}
+
+#[tokio::test]
+async fn thousands_of_small_files_make_way_for_a_large_one() {
+    let folder = Folder::in_memory(5000);
+    let store = folder.open().await;
+    for i in 0..5000u32 {
+        let digest = Digest::of(Algorithm::Sha256, &i.to_le_bytes());
+        store.content.table().admit(&digest, 1, i);
+    }
+    store.begin(&registry(), &content(1, 1).0, Some(4000)).await.unwrap();
+    assert_eq!(store.usage().blobs, 1000, "as many as need be, and no more");
 }

@@ -59,6 +59,29 @@ impl Content {
         }
     }
 
+    /// Makes the folder again that somebody deleted. What was in it is lost: content is found missing when it is asked for, and
+    /// the index is begun anew. Whether that worked.
+    pub(super) fn remake(&self) -> bool {
+        let root = self.layout.root();
+        tracing::warn!(folder = %root.display(), "the cache folder was deleted, or some of it; making it again");
+        if let Err(error) = self.layout.remake() {
+            self.telemetry.metrics.store_failed("create");
+            self.troubled("create", error.to_string());
+            return false;
+        }
+        if !self.layout.index().exists() {
+            self.index.begin_anew();
+        }
+        true
+    }
+
+    /// As [`Content::remake`], where that is what an error says.
+    pub(super) fn remake_if_gone(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::NotFound {
+            self.remake();
+        }
+    }
+
     /// Deletes an unfinished file, now or, where the disk does not let it, when [`Content::delete_again`] is called.
     pub(super) fn delete_unfinished(&self, path: PathBuf) {
         match self.disk.remove(&path) {

@@ -188,7 +188,8 @@ fn chunked(reply: Reply, body: &Bytes) -> Reply {
 
 #[tokio::test(start_paused = true)]
 async fn what_outgrows_the_room_while_it_comes_is_passed_on_to_all_who_are_there() {
-    let bench = Bench::with(&["https://a.test"], 1 << 20, |_| chunked(Reply::status(200), &long())).await;
+    let slow = |_: &Asked| chunked(Reply::status(200).step(Step::Pause(Duration::from_secs(1))), &long());
+    let bench = Bench::with(&["https://a.test"], 1 << 20, slow).await;
     let all = futures_util::future::join_all((0..8).map(|_| bench.pull("app", digest_of(&long())))).await;
     assert!(all.into_iter().all(|pulled| pulled.unwrap() == long()));
     assert_eq!(bench.asked(), 1);

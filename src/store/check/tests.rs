@@ -115,16 +115,10 @@ async fn asking_twice_at_once_reads_once() {
         counted.fetch_add(u32::from(operation == Operation::Read), std::sync::atomic::Ordering::Relaxed);
         None
     });
-    // All have asked before the first begins to read.
-    let first = lock(&store.content.checked);
-    let asked: Vec<_> = (0..4)
-        .map(|_| {
-            let content = store.content.clone();
-            std::thread::spawn(move || content.check(&digest))
-        })
-        .collect();
-    std::thread::sleep(Duration::from_millis(50));
-    drop(first);
-    assert!(asked.into_iter().all(|asked| !asked.join().unwrap()));
-    assert!(reads.load(std::sync::atomic::Ordering::Relaxed) < 4 * 3, "3 MiB are read in 3 parts, not by all of them");
+    let asked = Instant::now();
+    let check = move |content: &std::sync::Arc<Content>| content.check_for(&digest, asked);
+    assert!(!store.with_content(check).await && !store.with_content(check).await);
+    assert_eq!(reads.load(std::sync::atomic::Ordering::Relaxed), 3, "3 MiB are read in 3 parts, once");
+    assert!(!store.suspect(&digest).await);
+    assert_eq!(reads.load(std::sync::atomic::Ordering::Relaxed), 6, "who asks later has it read again");
 }

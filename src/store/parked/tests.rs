@@ -91,6 +91,22 @@ async fn after_a_restart_of_the_machine_only_what_was_made_durable_counts() {
 }
 
 #[tokio::test]
+async fn what_started_over_is_not_believed_after_a_kill() {
+    let folder = Folder::new(10 << 20);
+    let store = folder.open().await;
+    let partial = begin(&store, 1).await;
+    partial.write_at(0, &vec![1; HALF]).unwrap();
+    let (file, note) = files(&store, &content(1, 1).0);
+    partial.start_over();
+    let as_killed = [&file, &note].map(|path| (path, fs::read(path).unwrap()));
+    drop(partial);
+    close(store).await;
+    as_killed.into_iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    let store = folder.open().await;
+    assert!(store.take_up(&registry(), &content(1, 1).0).await.is_none());
+}
+
+#[tokio::test]
 async fn much_is_made_durable_on_the_way() {
     let mut folder = Folder::new(100 << 20);
     let store = folder.open().await;
