@@ -188,9 +188,9 @@ impl Course {
     async fn check_all_can_be_had(&self, mirror: &Life) {
         for (blob, truth) in self.judge.world.blobs.iter().enumerate().take(self.judge.world.blobs.len() - 1) {
             for (repository, _) in truth.holders.iter().enumerate().filter(|(_, holds)| **holds) {
-                let known = truth.announced && self.judge.world.mistaken == Some(repository);
+                let mistaken = truth.announced && self.judge.world.mistaken == Some(repository);
                 if let Err(what) = self.pull(mirror, repository, blob).await
-                    && !known
+                    && !mistaken
                 {
                     self.judge.log.fault(Rule::Heals, "end", format_args!("blob {blob} from {repository}: {what}"));
                 }
@@ -229,9 +229,9 @@ impl Course {
         let partial = self.folder(life).join("partial");
         let names = fs::read_dir(&partial).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let left: Vec<String> = names.filter(|name| !may_stay(name)).collect();
-        // As yet, what the sweep cannot delete of an earlier run stays until the next one.
-        let known = life > 0 && !self.judge.world.disk.is_well();
-        if !left.is_empty() && !known {
+        // What the sweep cannot delete of an earlier run is only told of.
+        let told = life > 0 && !self.judge.world.disk.is_well();
+        if !left.is_empty() && !told {
             self.judge.log.fault(Rule::Leftover, "end", format_args!("left in partial: {left:?}"));
         }
         let open: Vec<PathBuf> = descriptors().filter(|path| path.starts_with(&partial)).collect();
