@@ -49,16 +49,19 @@ fn seeds() {
 }
 
 /// Each client does the same at the same time when a seed is run again. Who waits for the same thing is woken in an order that
-/// tokio draws at random, which in one seed of thirty makes a difference to more than the order of the lines.
+/// tokio draws at random, which in few seeds makes a difference to more than the order of the lines.
 #[test]
 fn a_seed_takes_the_same_course_again() {
+    let exact = cfg!(tokio_unstable);
     let course = |seed| {
         let mut lines = run(seed).lines;
-        lines.sort();
+        if !exact {
+            lines.sort();
+        }
         lines
     };
     let differ: Vec<u64> = (0..10).filter(|seed| course(*seed) != course(*seed)).collect();
-    assert!(differ.len() < 3, "seeds {differ:?} took another course");
+    assert!(differ.len() <= if exact { 0 } else { 2 }, "seeds {differ:?} took another course");
 }
 
 /// The reports of those of `count` seeds from `first` that failed, in order, or of the only one. Runs as many at once as there are processors.
