@@ -2,14 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pingora_core::apps::{HttpServerOptions, ServerApp};
+use pingora_core::apps::ServerApp;
 use pingora_core::listeners::tls::Acceptor;
 
 use super::*;
-use crate::front::connection::Shared;
-use crate::front::io::Wire;
-use crate::front::session::Connection;
-use crate::request::Caller;
 
 #[tokio::test]
 async fn files_and_bytes_are_sent_exactly_whatever_the_mix() {
@@ -109,22 +105,6 @@ async fn tls_holds_nothing_back_while_the_rest_is_awaited() {
     let mut first = vec![0; 40_000];
     within(stream.read_exact(&mut first)).await.expect("all that was sent");
     serving.abort();
-}
-
-/// A connection whose own socket is not the one that is talked over.
-async fn connection(handler: impl Handler) -> Arc<Connection> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let shared = Shared {
-        endpoint: "nodes".into(),
-        tls: None,
-        timeouts: Timeouts::default(),
-        options: HttpServerOptions::default(),
-        telemetry: Telemetry::quiet(),
-        handler: Arc::new(handler),
-    };
-    let caller = Caller { source: std::net::Ipv4Addr::LOCALHOST.into(), endpoint: "nodes".into(), tls: true };
-    Arc::new(Connection::new(Arc::new(shared), caller, Wire::new(tcp, Duration::from_secs(60))))
 }
 
 /// What a client has when the connection ends: whether it was closed in order, and the bytes.
