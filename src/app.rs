@@ -1,6 +1,7 @@
 //! Builds and joins everything, starts it, and stops it.
 
 mod error;
+mod limits;
 mod notify;
 mod process;
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::server::ShutdownWatch;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,9 +25,6 @@ use crate::telemetry::Telemetry;
 use crate::upstream::Upstreams;
 pub use error::Error;
 pub use process::serve;
-
-/// Connections of the admin listener; it serves people and scrapers, not clusters.
-const ADMIN_CONNECTIONS: usize = 256;
 
 /// What is left of the drain's 25 s for tasks that no client waits for.
 const BACKGROUND_DRAIN: Duration = Duration::from_secs(2);
@@ -57,11 +55,13 @@ struct Background {
 
 impl App {
     /// Opens the cache, reads certificates and binds every address, so that whatever can fail at start fails here. Must be
-    /// called inside a tokio runtime, the one it is going to run on.
+    /// called inside a tokio runtime, the one it is going to run on. Raises the process's limit of open files, and allows fewer
+    /// connections than configured where that is too low.
     ///
     /// # Errors
     /// Names what could not be opened, read or bound, and what to do.
-    pub async fn build(config: Config, names: Arc<dyn Names>, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
+    pub async fn build(mut config: Config, names: Arc<dyn Names>, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
+        let requests = Arc::new(Semaphore::new(limits::fit(&mut config)));
         let config = Arc::new(config);
         let data = bind_all(&config, &telemetry)?;
         // A telemetry of its own: what scrapers ask is no traffic of the proxy.
@@ -75,7 +75,7 @@ impl App {
         let mirror = Mirror::new(store, upstreams, telemetry.clone(), background.tracker.clone(), background.stop.clone());
         let server: Arc<dyn Handler> = Arc::new(Server::new(config, mirror.clone(), telemetry.clone()));
         let back_door: Arc<dyn Handler> = Arc::new(Admin::new(mirror, telemetry.clone()));
-        let data = data.into_iter().map(|listener| (listener, server.clone())).collect();
+        let data = data.into_iter().map(|listener| (listener.with_requests(requests.clone()), server.clone())).collect();
         Ok(Self { data, admin: (admin, back_door), background, telemetry })
     }
 
@@ -132,7 +132,7 @@ fn bind_all(config: &Config, telemetry: &Arc<Telemetry>) -> Result<Vec<Listener>
 }
 
 fn admin_listener(config: &Config) -> config::Listener {
-    config::Listener { name: "admin".into(), address: config.admin.address, tls: None, max_connections: ADMIN_CONNECTIONS }
+    config::Listener { name: "admin".into(), address: config.admin.address, tls: None, max_connections: limits::ADMIN_CONNECTIONS }
 }
 
 /// Drops cached content straight from the cache folder, for when no proxy runs on it.

@@ -76,7 +76,7 @@ pub struct Listener {
     pub address: SocketAddr,
     /// TLS, where the listener speaks it.
     pub tls: Option<ListenerTls>,
-    /// The most connections open at once; further ones wait in the kernel's queue.
+    /// The most connections open at once; further ones are answered with 503.
     pub max_connections: usize,
 }
 

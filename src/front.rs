@@ -4,7 +4,7 @@
 //! written with deadlines and caps on everything that a stranger controls. This room knows HTTP and pingora, and nothing of
 //! registries but the form of their errors.
 //!
-//! The life of a connection: accept (under a cap) → *place of the PROXY protocol header* → TLS, where configured → HTTP/2
+//! The life of a connection: accept (beyond a cap only to be told so) → *place of the PROXY protocol header* → TLS, where configured → HTTP/2
 //! by ALPN or by prior knowledge, else HTTP/1.1 → requests, one by one (HTTP/1.1) or side by side (HTTP/2) → closed when
 //! idle, at shutdown, or when an answer had to be cut short.
 
@@ -18,6 +18,7 @@ mod file;
 mod head;
 mod io;
 mod listener;
+mod refusal;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use error::Error;
 pub use fault::{Fault, FaultKind};
 pub use head::Request;
 pub use listener::{Listener, Timeouts};
+pub use refusal::MAX_REFUSALS;
 
 use crate::telemetry::Outcome;
 

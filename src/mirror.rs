@@ -36,6 +36,7 @@ use absent::Absent;
 pub use blob::BlobAnswer;
 pub use content::{Content, Piece, Pieces};
 use download::Downloads;
+pub use download::MAX_DOWNLOADS;
 pub use error::{Error, Kind};
 use flight::Flights;
 pub use list::{ListAnswer, ListQuery};

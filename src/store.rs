@@ -38,7 +38,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use error::{Error, Kind};
-pub use files::Blob;
+pub use files::{Blob, OPEN_FILES};
 pub use partial::Partial;
 pub(crate) use pool::blocking;
 #[cfg(test)]

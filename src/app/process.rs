@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora_core::services::Service;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +28,6 @@ pub fn serve(
     started: impl FnOnce(&Addresses) + Send + Sync + 'static,
 ) -> Result<(), Error> {
     telemetry.health.not_ready("listeners", "starting");
-    raise_descriptor_limit();
     let ended = CancellationToken::new();
     // What stands if the service ends without a word, which only a panic does.
     let (outcome, result) = watch::channel(Err(Error::Task("the proxy panicked; its log says where".to_owned())));
@@ -39,18 +37,6 @@ pub fn serve(
     server.add_service(Proxy { start: Some(start), outcome, ended: ended.clone() });
     server.run(RunArgs { shutdown_signal: Box::new(WhenEnded(ended)) });
     result.borrow().clone()
-}
-
-/// Connections and open files share the limit, and systems start programs with a soft one that is far below the hard one.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current == limit.maximum {
-        return;
-    }
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, current = limit.current, "the limit of open files could not be raised");
-    }
 }
 
 /// pingora would wait out its whole grace period whatever is going on. So it gets none, and is told to stop only when the

@@ -23,6 +23,10 @@ pub trait ChunkStream: Send {
     /// The next piece; `None` where the body is complete; a [`Cut`] where it cannot be completed. Not called again after
     /// either. The future and then the stream are dropped when the client leaves.
     async fn next(&mut self) -> Option<Result<Chunk, Cut>>;
+
+    /// The file of the piece that came last cannot be read, or ends inside its span. The answer is cut; this is for those who
+    /// keep the file. Not called for pieces in memory, nor where it was the client that failed.
+    fn unreadable(&mut self) {}
 }
 
 /// A piece of a body.

@@ -10,6 +10,7 @@ use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::io::{Socket, Wire};
@@ -20,6 +21,8 @@ use crate::telemetry::Telemetry;
 
 /// How long a silent connection is kept after shutdown began: a request may be on its way.
 const PARTING: Duration = Duration::from_millis(250);
+/// How long one without a request is kept after that, if its client does not end it as it is asked to by HTTP/2.
+const DESERTED: Duration = Duration::from_secs(2);
 
 /// What all connections of a listener have in common.
 pub(super) struct Shared {
@@ -29,6 +32,10 @@ pub(super) struct Shared {
     pub(super) options: HttpServerOptions,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) handler: Arc<dyn Handler>,
+    /// The right to be answered, one for each request under way.
+    pub(super) requests: Arc<Semaphore>,
+    /// Whether a connection ends with its first answer.
+    pub(super) once: bool,
 }
 
 /// Counts the connection as open until it is dropped.
@@ -62,6 +69,7 @@ pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr,
     tokio::select! {
         _ = connection.process_new(stream, &shutdown) => {}
         () = silence(&connection, &shutdown) => {}
+        () = desertion(&connection, &shutdown) => {}
     }
     if connection.unread.load(Ordering::Relaxed) {
         connection.wire.linger(shared.timeouts.linger).await;
@@ -92,6 +100,23 @@ async fn silence(connection: &Connection, shutdown: &ShutdownWatch) {
         () = connection.begun.cancelled() => std::future::pending().await,
         () = sleep(shared.timeouts.head) => shared.telemetry.metrics.connection_refused(&shared.endpoint, "no_request"),
         () = parting(shutdown) => {}
+    }
+}
+
+/// Completes when shutdown began, and since then no request came and nothing was left to be sent for a while: a client need
+/// not heed the GOAWAY of HTTP/2, nor be there any more.
+pub(super) async fn desertion(connection: &Connection, shutdown: &ShutdownWatch) {
+    parting(shutdown).await;
+    let mut requests = connection.requests.subscribe();
+    loop {
+        let idle = async {
+            // The connection outlives its watchers, so there is always somebody to tell.
+            let _ = requests.wait_for(|requests| *requests == 0).await;
+            timeout(DESERTED, requests.wait_for(|requests| *requests > 0)).await.is_err()
+        };
+        if idle.await && !connection.wire.is_full() {
+            return;
+        }
     }
 }
 

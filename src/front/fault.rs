@@ -6,6 +6,9 @@ use http::StatusCode;
 
 use crate::oci::ErrorCode;
 
+/// When to try again what there was no room for.
+const LATER: Duration = Duration::from_secs(2);
+
 /// An error answer before it has a status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -75,6 +78,11 @@ impl Fault {
     /// A fault without a time to try again.
     pub fn new(kind: FaultKind, code: ErrorCode, message: impl Into<String>) -> Self {
         Self { kind, code, message: message.into(), retry_after: None }
+    }
+
+    /// No room here for what is asked now; there may be in 2 s.
+    pub(super) fn overloaded(message: &'static str) -> Self {
+        Self::new(FaultKind::Overloaded, ErrorCode::TooManyRequests, message).retry_after(LATER)
     }
 
     /// Says when to try again.

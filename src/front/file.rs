@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use rustix::io::{ReadWriteFlags, preadv2};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::oci::Span;
 
@@ -35,6 +35,13 @@ pub(super) async fn read_cold(file: &Arc<File>, span: Span) -> io::Result<Bytes>
     tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
 }
 
+/// Whether a failure to read says that the content is not there any more: the file ends too soon, or the disk cannot give it
+/// back. Anything else may go better next time.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    const DISK: [Errno; 6] = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA, Errno::NXIO, Errno::STALE];
+    error.kind() == io::ErrorKind::UnexpectedEof || Errno::from_io_error(error).is_some_and(|error| DISK.contains(&error))
+}
+
 /// Whether `span` seems to be in the page cache: its first and last byte are. Where the file system cannot tell, it is not.
 pub(super) fn is_resident(file: &File, span: Span) -> bool {
     let there = |offset| matches!(read_resident(file, &mut [0], offset), Ok(Some(1)));
@@ -45,7 +52,7 @@ pub(super) fn is_resident(file: &File, span: Span) -> bool {
 fn read_resident(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
     match preadv2(file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
         Ok(length) => Ok(Some(length)),
-        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INTR) => Ok(None),
+        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -78,5 +85,14 @@ mod tests {
         assert_eq!(read(&file, beyond).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(read_cold(&file, beyond).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert!(!is_resident(&file, beyond));
+    }
+
+    #[test]
+    fn what_the_disk_cannot_give_back_is_damage_and_what_the_client_does_is_not() {
+        let damage = [io::ErrorKind::UnexpectedEof.into(), Errno::IO.into(), Errno::UCLEAN.into()];
+        assert!(damage.iter().all(is_damage));
+        let other =
+            [Errno::PIPE.into(), Errno::CONNRESET.into(), Errno::TIMEDOUT.into(), Errno::NOMEM.into(), io::Error::other("")];
+        assert!(!other.iter().any(is_damage));
     }
 }

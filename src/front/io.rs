@@ -36,6 +36,8 @@ pub(super) struct Wire {
     allowance: AtomicUsize,
     /// Whether a client of a plain listener began to speak TLS.
     speaks_tls: AtomicBool,
+    /// Whether pingora has bytes that the socket does not take yet.
+    full: AtomicBool,
 }
 
 /// The first byte of a TLS handshake (RFC 8446 section 5.1); no HTTP request begins with it.
@@ -47,7 +49,12 @@ impl Wire {
         if let Err(error) = set_options(&tcp, stall) {
             tracing::warn!(%error, "socket options could not be set; this connection goes on without deadlines of the kernel");
         }
-        Arc::new(Self { tcp, allowance: AtomicUsize::new(usize::MAX), speaks_tls: AtomicBool::new(false) })
+        Arc::new(Self {
+            tcp,
+            allowance: AtomicUsize::new(usize::MAX),
+            speaks_tls: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+        })
     }
 
     /// From now on at most `bytes` are read; then reading fails.
@@ -63,6 +70,11 @@ impl Wire {
     /// Whether the client began to speak TLS, and this listener does not.
     pub(super) fn speaks_tls(&self) -> bool {
         self.speaks_tls.load(Ordering::Relaxed)
+    }
+
+    /// Whether bytes wait for the client to take those before them.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 
     /// Waits until there is something to read, be it the end. Reads nothing.
@@ -175,7 +187,9 @@ impl Socket {
         mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.wire.tcp.poll_write_ready(cx))?;
+            let room = self.wire.tcp.poll_write_ready(cx);
+            self.wire.full.store(room.is_pending(), Ordering::Relaxed);
+            ready!(room)?;
             match write(&self.wire.tcp) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),

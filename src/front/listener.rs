@@ -1,4 +1,4 @@
-//! Listening: the accept loop, its cap on connections, and the drain at the end.
+//! Listening: the accept loop, its caps on connections and requests, and the drain at the end.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, Shared};
+use super::refusal::Refusals;
 use super::{Error, Handler, tls};
 use crate::config;
 use crate::telemetry::Telemetry;
 
-/// Connections that the kernel keeps ready while the cap is reached.
+/// Connections that the kernel keeps ready until they are accepted.
 const BACKLOG: i32 = 1024;
 /// Pause after an accept that failed, in which descriptors may become free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -65,6 +66,7 @@ pub struct Listener {
     endpoint: Arc<str>,
     tls: Option<Arc<Acceptor>>,
     max_connections: usize,
+    requests: Arc<Semaphore>,
     timeouts: Timeouts,
     telemetry: Arc<Telemetry>,
 }
@@ -85,6 +87,7 @@ impl Listener {
             endpoint: config.name.clone(),
             tls: tls.map(|tls| Arc::new(Acceptor::from_server_config(tls))),
             max_connections: config.max_connections,
+            requests: room(Semaphore::MAX_PERMITS),
             timeouts: Timeouts::default(),
             telemetry,
         })
@@ -96,14 +99,22 @@ impl Listener {
         self
     }
 
+    /// Answers a request only while it can get a permit of these, which may be shared with other listeners; any other with
+    /// 503. Without them there is no cap on all requests together.
+    pub fn with_requests(mut self, requests: Arc<Semaphore>) -> Self {
+        self.requests = requests;
+        self
+    }
+
     /// The address that is listened on; the port is the real one.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Accepts and serves until `shutdown` becomes true, or its sender is gone; then closes the socket and idle connections,
-    /// lets answers under way end, breaks off those that take longer than [`Timeouts::drain`], and returns. Needs a tokio
-    /// runtime; connections run on pingora's, where there is one. Dropping the future stops accepting, and no more.
+    /// Accepts and serves until `shutdown` becomes true, or its sender is gone; connections beyond the cap are answered with
+    /// 503 and closed. Then closes the socket and idle connections, lets answers under way end, breaks off those that take
+    /// longer than [`Timeouts::drain`], and returns. Needs a tokio runtime; connections run on pingora's, where there is one.
+    /// Dropping the future stops accepting, and no more.
     pub async fn serve(self, handler: Arc<dyn Handler>, shutdown: ShutdownWatch) {
         let socket = match TcpListener::from_std(self.socket) {
             Ok(socket) => socket,
@@ -122,11 +133,15 @@ impl Listener {
             options,
             telemetry: self.telemetry,
             handler,
+            requests: self.requests,
+            once: false,
         });
+        let (room, refusals) = (room(self.max_connections), Refusals::new(&shared));
         let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
-        accept_all(&shared, &socket, self.max_connections, &shutdown, &connections, &cut).await;
+        let mut serving = Serving { shared, room, refusals, shutdown, connections, cut };
+        serving.accept_all(&socket).await;
         drop(socket);
-        drain(&connections, &cut, shared.timeouts.drain).await;
+        serving.drain().await;
     }
 }
 
@@ -139,41 +154,71 @@ fn bind(address: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)> 
     Ok((socket, address))
 }
 
-async fn accept_all(
-    shared: &Arc<Shared>,
-    socket: &TcpListener,
-    max_connections: usize,
-    shutdown: &ShutdownWatch,
-    connections: &TaskTracker,
-    cut: &CancellationToken,
-) {
-    let permits = Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS)));
-    let mut over = shutdown.clone();
-    loop {
-        let (permit, tcp, peer) = tokio::select! {
-            biased;
-            _ = over.wait_for(|over| *over) => return,
-            accepted = accept(shared, socket, &permits) => accepted,
-        };
-        let serve = connection::serve(shared.clone(), tcp, peer, shutdown.clone());
-        let served = {
-            let cut = cut.clone();
-            async move {
-                let _permit = permit;
-                // Being broken off is one of the ways a connection ends.
-                let _ = cut.run_until_cancelled(serve).await;
+fn room(most: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)))
+}
+
+/// A listener at work.
+struct Serving {
+    shared: Arc<Shared>,
+    /// For so many more connections.
+    room: Arc<Semaphore>,
+    refusals: Refusals,
+    shutdown: ShutdownWatch,
+    connections: TaskTracker,
+    /// Breaks all connections off.
+    cut: CancellationToken,
+}
+
+impl Serving {
+    async fn accept_all(&mut self, socket: &TcpListener) {
+        let mut over = self.shutdown.clone();
+        loop {
+            tokio::select! {
+                biased;
+                _ = over.wait_for(|over| *over) => return,
+                (tcp, peer) = accept(&self.shared, socket) => self.take(tcp, peer),
             }
+        }
+    }
+
+    fn take(&mut self, tcp: TcpStream, peer: SocketAddr) {
+        let shutdown = self.shutdown.clone();
+        if let Ok(place) = self.room.clone().try_acquire_owned() {
+            self.spawn(place, connection::serve(self.shared.clone(), tcp, peer, shutdown));
+        } else if let Some((place, refusing)) = self.refusals.refuse(tcp, peer, shutdown) {
+            self.spawn(place, refusing);
+        }
+    }
+
+    fn spawn(&self, place: OwnedSemaphorePermit, connection: impl Future<Output = ()> + Send + 'static) {
+        let cut = self.cut.clone();
+        // Of its several KiB, each layer of the task would hold a copy.
+        let connection = Box::pin(connection);
+        let connection = async move {
+            let _place = place;
+            // Being broken off is one of the ways a connection ends.
+            let _ = cut.run_until_cancelled(connection).await;
         };
-        connections.spawn_on(served, &pingora_runtime::current_handle());
+        self.connections.spawn_on(connection, &pingora_runtime::current_handle());
+    }
+
+    async fn drain(self) {
+        let Self { shared, connections, cut, .. } = self;
+        connections.close();
+        if timeout(shared.timeouts.drain, connections.wait()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "answers are still under way at the end of the drain; they are cut");
+            cut.cancel();
+            connections.wait().await;
+        }
     }
 }
 
-/// The next connection, once there is room for it. Dropping the future loses none.
-async fn accept(shared: &Shared, socket: &TcpListener, permits: &Arc<Semaphore>) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
-    let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
+/// The next connection. Dropping the future loses none.
+async fn accept(shared: &Shared, socket: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match socket.accept().await {
-            Ok((tcp, peer)) => return (permit, tcp, peer),
+            Ok(accepted) => return accepted,
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
                 shared.telemetry.metrics.connection_refused(&shared.endpoint, "accept");
@@ -190,13 +235,4 @@ fn concerns_one_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted | io::ErrorKind::TimedOut
     )
-}
-
-async fn drain(connections: &TaskTracker, cut: &CancellationToken, limit: Duration) {
-    connections.close();
-    if timeout(limit, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "answers are still under way at the end of the drain; they are cut");
-        cut.cancel();
-        connections.wait().await;
-    }
 }

@@ -15,6 +15,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::{Error as PingoraError, ErrorType};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,24 @@ pub(super) struct Connection {
     pub(super) begun: CancellationToken,
     /// Whether the client was answered without having been read to the end.
     pub(super) unread: AtomicBool,
+    /// How many requests are under way.
+    pub(super) requests: watch::Sender<usize>,
+}
+
+/// Counts a request as under way until it is dropped.
+struct UnderWay<'a>(&'a watch::Sender<usize>);
+
+impl<'a> UnderWay<'a> {
+    fn new(requests: &'a watch::Sender<usize>) -> Self {
+        requests.send_modify(|requests| *requests += 1);
+        Self(requests)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|requests| *requests -= 1);
+    }
 }
 
 #[async_trait]
@@ -43,11 +62,13 @@ impl HttpServerApp for Connection {
     /// Serves one request. `None` closes the connection (HTTP/2: changes nothing but this stream).
     async fn process_new_http(self: &Arc<Self>, mut session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
         let head = self.read_head(&mut session, shutdown).await?;
+        let _under_way = UnderWay::new(&self.requests);
         self.begun.cancel();
         session.set_pipelining_enabled(true);
         let (mut outcome, mut client, admitted) = self.open(&mut session, head);
         let head_only = outcome.method == Method::HEAD.as_str();
-        let answer = match admitted {
+        let turn = self.shared.requests.try_acquire();
+        let answer = match admitted.and_then(|request| turn.is_ok().then_some(request).ok_or_else(busy)) {
             Ok(request) => match self.ask(&mut session, &mut client, &request, &mut outcome).await {
                 Some(answer) => answer,
                 None => return None,
@@ -56,7 +77,7 @@ impl HttpServerApp for Connection {
         };
         if !client.finish_body(&mut session, self.shared.timeouts.body).await {
             self.end_after_answer(&mut session);
-        } else if *shutdown.borrow() {
+        } else if self.shared.once || *shutdown.borrow() {
             session.set_keepalive(None);
         }
         session.set_write_timeout(session.is_http2().then_some(self.shared.timeouts.stall));
@@ -84,7 +105,14 @@ impl HttpServerApp for Connection {
 
 impl Connection {
     pub(super) fn new(shared: Arc<Shared>, caller: Caller, wire: Arc<Wire>) -> Self {
-        Self { shared, caller, wire, begun: CancellationToken::new(), unread: AtomicBool::new(false) }
+        Self {
+            shared,
+            caller,
+            wire,
+            begun: CancellationToken::new(),
+            unread: AtomicBool::new(false),
+            requests: watch::Sender::new(0),
+        }
     }
 
     /// Reads the next head: any time within the idle limit for its first byte, then one deadline for all of it. `None`: none
@@ -181,6 +209,10 @@ impl Connection {
             self.unread.store(false, Ordering::Relaxed);
         }
     }
+}
+
+fn busy() -> Fault {
+    Fault::overloaded("as many requests as this proxy allows are being answered; try again")
 }
 
 /// Ends the answer, and gives the connection back where it can be used again.

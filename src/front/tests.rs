@@ -5,6 +5,7 @@ mod http1;
 mod http2;
 mod lifecycle;
 mod limits;
+mod overload;
 
 use std::collections::VecDeque;
 use std::future::{Future, ready};
@@ -16,16 +17,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pingora_core::apps::HttpServerOptions;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::connection::Shared;
+use super::io::Wire;
+use super::session::Connection;
 use super::*;
 use crate::config;
 use crate::oci::{ErrorCode, Span};
+use crate::request::Caller;
 use crate::telemetry::{AccessLog, Telemetry};
 
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -53,12 +59,13 @@ struct Front {
 struct Setup {
     tls: Option<config::ListenerTls>,
     max_connections: usize,
+    max_requests: usize,
     timeouts: Timeouts,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { tls: None, max_connections: 100, timeouts: Timeouts::default() }
+        Self { tls: None, max_connections: 100, max_requests: 100, timeouts: Timeouts::default() }
     }
 }
 
@@ -75,6 +82,7 @@ impl Setup {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = config::Listener { name: "nodes".into(), address, tls: self.tls, max_connections: self.max_connections };
         let listener = Listener::bind(&config, telemetry.clone()).unwrap().with_timeouts(self.timeouts);
+        let listener = listener.with_requests(Arc::new(Semaphore::new(self.max_requests)));
         let (shutdown, watch) = watch::channel(false);
         let address = listener.address();
         let serving = tokio::spawn(listener.serve(Arc::new(By(handler)), watch));
@@ -211,6 +219,28 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: mirror\r\n\r\n")
+}
+
+/// What the connections of a plain listener without a cap on requests have in common.
+fn shared(handler: impl Handler) -> Shared {
+    Shared {
+        endpoint: "nodes".into(),
+        tls: None,
+        timeouts: Timeouts::default(),
+        options: HttpServerOptions::default(),
+        telemetry: Telemetry::quiet(),
+        handler: Arc::new(handler),
+        requests: Arc::new(Semaphore::new(100)),
+        once: false,
+    }
+}
+
+/// A connection whose own socket is not the one that is talked over.
+async fn connection(handler: impl Handler) -> Arc<Connection> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let caller = Caller { source: std::net::Ipv4Addr::LOCALHOST.into(), endpoint: "nodes".into(), tls: true };
+    Arc::new(Connection::new(Arc::new(shared(handler)), caller, Wire::new(tcp, Duration::from_secs(60))))
 }
 
 /// A certificate for `localhost` in files, and what a client needs to trust it.

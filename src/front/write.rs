@@ -44,11 +44,13 @@ pub(super) struct Writer<'a> {
     direct: bool,
     /// Body bytes still to come, where the length is known.
     left: Option<u64>,
+    /// Whether a file turned out to be damaged.
+    damaged: bool,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(session: &'a mut ServerSession, client: &'a mut Client, wire: &'a Wire, outcome: &'a mut Outcome) -> Self {
-        Self { session, client, wire, outcome, direct: false, left: None }
+        Self { session, client, wire, outcome, direct: false, left: None, damaged: false }
     }
 
     /// Writes everything but the end marks that `ServerSession::finish` adds. After an error, or when the future is dropped,
@@ -129,7 +131,11 @@ impl<'a> Writer<'a> {
 
     async fn stream(&mut self, mut chunks: Box<dyn ChunkStream>) -> Result<(), Cut> {
         while let Some(chunk) = self.next(chunks.as_mut()).await? {
-            self.chunk(chunk).await?;
+            let written = self.chunk(chunk).await;
+            if self.damaged {
+                chunks.unreadable();
+            }
+            written?;
         }
         Ok(())
     }
@@ -205,7 +211,8 @@ impl<'a> Writer<'a> {
 
     async fn send_file(&mut self, file: &File, slice: Span) -> Result<u64, Cut> {
         let count = usize::try_from(slice.len()).unwrap_or(usize::MAX);
-        let sent = self.wire.send_file(file, slice.start, count).await.map_err(unsent)?;
+        let sent = self.wire.send_file(file, slice.start, count).await;
+        let sent = sent.map_err(|error| if file::is_damage(&error) { self.unread(&error) } else { unsent(error) })?;
         self.sent(sent as u64);
         if sent == count {
             tokio::task::yield_now().await;
@@ -214,10 +221,15 @@ impl<'a> Writer<'a> {
     }
 
     async fn read_and_send(&mut self, piece: io::Result<Bytes>) -> Result<u64, Cut> {
-        let piece = piece.map_err(|error| Cut(format!("stored content cannot be read: {error}")))?;
+        let piece = piece.map_err(|error| self.unread(&error))?;
         let length = piece.len() as u64;
         self.bytes(piece).await?;
         Ok(length)
+    }
+
+    fn unread(&mut self, error: &io::Error) -> Cut {
+        self.damaged = file::is_damage(error);
+        Cut(format!("stored content cannot be read: {error}"))
     }
 
     fn sent(&mut self, bytes: u64) {

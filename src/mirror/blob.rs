@@ -55,17 +55,26 @@ impl Mirror {
         }
     }
 
-    async fn stored(&self, digest: &Digest) -> Option<(u64, Content)> {
+    async fn stored(self: &Arc<Self>, digest: &Digest) -> Option<(u64, Content)> {
         if let Some(bytes) = self.store.in_memory(digest) {
             return Some((bytes.len() as u64, Content::memory(bytes)));
         }
         match self.store.open_blob(digest).await {
-            Ok(blob) => blob.map(|blob| (blob.size, Content::stored(blob))),
+            Ok(blob) => blob.map(|blob| (blob.size, Content::stored(blob, self.clone()))),
             Err(error) => {
                 tracing::warn!(%digest, %error, "a stored blob cannot be opened; asking the upstream");
                 None
             }
         }
+    }
+
+    /// Has the store find out whether a blob is still what it was.
+    pub(super) fn suspect(self: &Arc<Self>, digest: Digest) {
+        tracing::warn!(%digest, "a stored blob cannot be read");
+        let mirror = self.clone();
+        self.spawn(async move {
+            mirror.store.suspect(&digest).await;
+        });
     }
 
     /// What a download was told is as good as asking again, where it was told so of this repository.

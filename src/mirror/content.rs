@@ -1,13 +1,12 @@
 //! A blob's bytes, wherever they are, read span by span.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Error;
 use super::download::{Reader, Seat};
+use super::{Error, Mirror};
 use crate::oci::Span;
 use crate::store::Blob;
 
@@ -16,7 +15,7 @@ pub struct Content(Place);
 
 enum Place {
     Memory(Bytes),
-    Stored(Blob),
+    Stored(Blob, Arc<Mirror>),
     Filling(Seat),
 }
 
@@ -33,7 +32,9 @@ pub enum Piece {
 pub struct Pieces(Source);
 
 enum Source {
-    Ready(VecDeque<Piece>),
+    Memory(Option<Bytes>),
+    /// The span is all in one piece.
+    Stored(Blob, Option<Span>, Arc<Mirror>),
     Filling(Reader),
 }
 
@@ -42,8 +43,9 @@ impl Content {
         Self(Place::Memory(bytes))
     }
 
-    pub(super) fn stored(blob: Blob) -> Self {
-        Self(Place::Stored(blob))
+    /// A file of the store. `mirror` is told when it cannot be read.
+    pub(super) fn stored(blob: Blob, mirror: Arc<Mirror>) -> Self {
+        Self(Place::Stored(blob, mirror))
     }
 
     pub(super) fn filling(seat: Seat) -> Self {
@@ -54,7 +56,7 @@ impl Content {
     /// yet.
     pub fn most_spans(&self) -> usize {
         match &self.0 {
-            Place::Memory(_) | Place::Stored(_) => usize::MAX,
+            Place::Memory(_) | Place::Stored(..) => usize::MAX,
             Place::Filling(seat) if seat.download.length().is_none() => 0,
             Place::Filling(seat) if seat.download.is_kept() => usize::MAX,
             Place::Filling(_) => 1,
@@ -63,20 +65,23 @@ impl Content {
 
     /// Reads one span; it must lie inside the blob, and there must be no more than [`Content::most_spans`].
     pub fn span(&self, span: Span) -> Pieces {
-        match &self.0 {
-            Place::Memory(bytes) => Pieces::ready(Piece::Bytes(slice(bytes, span))),
-            Place::Stored(blob) => Pieces::ready(Piece::File(blob.file.clone(), span)),
-            Place::Filling(seat) => Pieces(Source::Filling(Reader::span(seat, span))),
-        }
+        Pieces(match &self.0 {
+            Place::Memory(bytes) => Source::Memory(Some(slice(bytes, span))),
+            Place::Stored(blob, mirror) => Source::Stored(blob.clone(), Some(span), mirror.clone()),
+            Place::Filling(seat) => Source::Filling(Reader::span(seat, span)),
+        })
     }
 
     /// Reads the whole.
     pub fn whole(self) -> Pieces {
-        match self.0 {
-            Place::Memory(bytes) => Pieces::ready(Piece::Bytes(bytes)),
-            Place::Stored(blob) => Pieces::ready(Piece::File(blob.file, Span::new(0, blob.size))),
-            Place::Filling(seat) => Pieces(Source::Filling(Reader::whole(seat))),
-        }
+        Pieces(match self.0 {
+            Place::Memory(bytes) => Source::Memory(Some(bytes)),
+            Place::Stored(blob, mirror) => {
+                let all = Span::new(0, blob.size);
+                Source::Stored(blob, Some(all), mirror)
+            }
+            Place::Filling(seat) => Source::Filling(Reader::whole(seat)),
+        })
     }
 }
 
@@ -86,18 +91,24 @@ fn slice(bytes: &Bytes, span: Span) -> Bytes {
 }
 
 impl Pieces {
-    fn ready(piece: Piece) -> Self {
-        Self(Source::Ready(VecDeque::from([piece])))
-    }
-
     /// The next bytes; `None` at the end. May be dropped and called again at any time.
     ///
     /// # Errors
     /// The answer cannot be completed, and must not look as if it were.
     pub async fn next(&mut self) -> Option<Result<Piece, Error>> {
         match &mut self.0 {
-            Source::Ready(pieces) => pieces.pop_front().map(Ok),
+            Source::Memory(bytes) => bytes.take().map(|bytes| Ok(Piece::Bytes(bytes))),
+            Source::Stored(blob, span, _) => span.take().map(|span| Ok(Piece::File(blob.file.clone(), span))),
             Source::Filling(reader) => reader.next().await,
+        }
+    }
+
+    /// The file of the piece that came last cannot be read as far as it should be. Has the store look into it, behind
+    /// everybody's back.
+    pub fn unreadable(&self) {
+        // A file that is still being filled is its download's business.
+        if let Source::Stored(blob, _, mirror) = &self.0 {
+            mirror.suspect(blob.digest);
         }
     }
 }

@@ -63,7 +63,7 @@ pub(super) use readers::Seat;
 use rests::Rests;
 
 /// More downloads than this at once are refused with 503, so that descriptors stay bounded.
-const MAX_DOWNLOADS: usize = 512;
+pub const MAX_DOWNLOADS: usize = 512;
 /// More windows than this at once are refused with 503, so that memory stays bounded: each holds half a mebibyte.
 const MAX_WINDOWS: usize = 128;
 /// When to ask again after that.

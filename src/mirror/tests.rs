@@ -3,6 +3,7 @@
 
 mod blobs;
 mod endings;
+mod overload;
 mod ranges;
 mod simulation;
 mod tags;

@@ -23,6 +23,10 @@ impl ChunkStream for Whole {
     async fn next(&mut self) -> Option<Result<Chunk, Cut>> {
         next_chunk(&mut self.0).await
     }
+
+    fn unreadable(&mut self) {
+        self.0.unreadable();
+    }
 }
 
 async fn next_chunk(pieces: &mut Pieces) -> Option<Result<Chunk, Cut>> {
@@ -88,6 +92,12 @@ impl ChunkStream for Multipart {
                     None => self.parts.pop_front(),
                 },
             };
+        }
+    }
+
+    fn unreadable(&mut self) {
+        if let Some(Part::Content(pieces)) = self.parts.front_mut() {
+            pieces.unreadable();
         }
     }
 }

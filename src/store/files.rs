@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use crate::oci::Digest;
 
 /// How many files stay open. Of a million blobs only few are asked for at any time.
-const OPEN_FILES: usize = 1024;
+pub const OPEN_FILES: usize = 1024;
 
 /// Stored content, opened. Reading it goes on working after it was evicted or removed.
 #[derive(Clone, Debug)]

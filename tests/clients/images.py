@@ -91,7 +91,10 @@ class Images:
         self._tag("e2e/multi:v2s2", self._image(DOCKER, [base, words, layer({"noise": noise(1, 3 << 20)}), top]))
         for tag, kind in (("oci", OCI), ("v2s2", DOCKER)):
             self._tag(f"e2e/index:{tag}", self._index(kind, base, top))
-        self._tag("e2e/big:oci", self._image(OCI, [base] + [layer({f"big{n}": noise(100 + n, BIG_LAYER)}) for n in range(4)]))
+        bigs = [layer({f"big{n}": noise(100 + n, BIG_LAYER)}) for n in range(4)]
+        self._tag("e2e/big:oci", self._image(OCI, [base, *bigs]))
+        # No more layers than any client fetches at once.
+        self._tag("e2e/three:oci", self._image(OCI, [base, *bigs[:2]]))
         empty = layer({})
         small = [layer({f"file{n}": noise(200 + n, 64 << 10)}) for n in range(30)]
         self._tag("e2e/many:oci", self._image(OCI, [base, empty, *small, empty]))
@@ -101,6 +104,10 @@ class Images:
     def digest(self, name):
         """The digest of a tagged manifest; `name` is `repository:tag`."""
         return self.tags[name]["digest"]
+
+    def layers(self, name):
+        """The digests of the layers of a tagged image."""
+        return [layer["digest"] for layer in json.loads(self.contents[self.digest(name)][0])["layers"]]
 
     def size(self, digest):
         """The length of a content."""

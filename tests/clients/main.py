@@ -25,6 +25,7 @@ import first_run
 import ground
 import images
 import pulls
+import restarts
 import upstreams
 import well_known
 
@@ -80,7 +81,7 @@ def all_tests():
         for client in pulls.CLIENTS:
             function = functools.partial(run_pulls, variant, client)
             tests.append((f"{variant.name} / {client.name}", function))
-    return tests + first_run.TESTS + well_known.TESTS + disk.TESTS
+    return tests + first_run.TESTS + well_known.TESTS + disk.TESTS + restarts.TESTS
 
 
 def run_pulls(variant, client, place, data, made):

@@ -53,6 +53,20 @@ class Roadstead:
     def _ready(self):
         return ask(f"http://127.0.0.1:{self.admin_port}/readyz")[0] == 200
 
+    def drain(self):
+        """Sends SIGTERM. A second one would end it at once, so `drained` is to follow, not `stop`."""
+        self._process.terminate()
+
+    def drained(self):
+        """Waits until it has ended by itself after `drain`."""
+        code = self._process.wait(30)
+        check(code == 0, f"roadstead ended with {code} after SIGTERM")
+
+    def kill(self):
+        """Ends it by SIGKILL, as a crash does."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self):
         """Stops it by SIGTERM, which it must follow by a clean end."""
         code = self.place.stop(self._process)

@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod access;
+mod bounds;
 mod crash;
 mod downloads;
 mod kit;

@@ -1,13 +1,11 @@
 //! Bodies: exact to the byte, prompt, and never whole when they are not.
 
-use pingora_core::apps::{HttpServerOptions, ServerApp};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pingora_core::apps::ServerApp;
 use pingora_core::listeners::tls::Acceptor;
 
 use super::*;
-use crate::front::connection::Shared;
-use crate::front::io::Wire;
-use crate::front::session::Connection;
-use crate::request::Caller;
 
 #[tokio::test]
 async fn files_and_bytes_are_sent_exactly_whatever_the_mix() {
@@ -109,22 +107,6 @@ async fn tls_holds_nothing_back_while_the_rest_is_awaited() {
     serving.abort();
 }
 
-/// A connection whose own socket is not the one that is talked over.
-async fn connection(handler: impl Handler) -> Arc<Connection> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let shared = Shared {
-        endpoint: "nodes".into(),
-        tls: None,
-        timeouts: Timeouts::default(),
-        options: HttpServerOptions::default(),
-        telemetry: Telemetry::quiet(),
-        handler: Arc::new(handler),
-    };
-    let caller = Caller { source: std::net::Ipv4Addr::LOCALHOST.into(), endpoint: "nodes".into(), tls: true };
-    Arc::new(Connection::new(Arc::new(shared), caller, Wire::new(tcp, Duration::from_secs(60))))
-}
-
 /// What a client has when the connection ends: whether it was closed in order, and the bytes.
 async fn until_end(stream: &mut TcpStream) -> (bool, Vec<u8>) {
     let mut answer = Vec::new();
@@ -177,4 +159,45 @@ async fn a_panic_in_a_body_cuts_the_answer() {
     let (in_order, _) = until_end(&mut front.connect_and_send("GET / HTTP/1.0\r\n\r\n").await).await;
     assert!(!in_order);
     assert!(front.logged(1).await.contains("panic: no more"));
+}
+
+/// A body of a file, which counts how often it is told that the file cannot be read.
+struct Kept(Option<Result<Chunk, Cut>>, Arc<AtomicUsize>);
+
+#[async_trait::async_trait]
+impl ChunkStream for Kept {
+    async fn next(&mut self) -> Option<Result<Chunk, Cut>> {
+        self.0.take()
+    }
+
+    fn unreadable(&mut self) {
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn whose_file_ends_too_soon_is_told_so_and_the_answer_is_cut() {
+    let (file, content) = stored(3 << 20);
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = told.clone();
+    let front = Front::start(move |request| {
+        let length = if request.path == "/whole" { 3 << 20 } else { 4 << 20 };
+        let body = Body::Stream(Box::new(Kept(Some(part(&file, 0, length)), count.clone())));
+        Answer::new(Reply::Ok).body(body, (request.path != "/unknown").then_some(length))
+    });
+    for (done, path) in ["/known", "/unknown"].into_iter().enumerate() {
+        let mut stream = front.connect_and_send(get(path)).await;
+        let head = read_head(&mut stream).await;
+        let (_, body) = until_end(&mut stream).await;
+        let got = if path == "/unknown" { !body.ends_with(b"\r\n0\r\n\r\n") } else { body == content };
+        assert!(got, "{path}: {head}");
+        assert!(front.logged(done + 1).await.lines().last().unwrap().contains("cannot be read"), "{path}");
+        assert_eq!(told.load(Ordering::SeqCst), done + 1, "{path}");
+    }
+    // A whole one is not suspected, nor is one whose client left in the middle.
+    let mut stream = front.connect_and_send(get("/whole")).await;
+    assert!(read_answer(&mut stream).await.1 == content);
+    drop(front.connect_and_send(get("/whole")).await);
+    front.logged(4).await;
+    assert_eq!(told.load(Ordering::SeqCst), 2);
 }

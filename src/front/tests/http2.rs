@@ -6,19 +6,19 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::*;
 
-type Sender = http2::SendRequest<Full<Bytes>>;
+pub(super) type Sender = http2::SendRequest<Full<Bytes>>;
 
-async fn client(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Sender {
+pub(super) async fn client(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Sender {
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     sender
 }
 
-fn request(method: &str, path: &str, body: Bytes) -> http::Request<Full<Bytes>> {
+pub(super) fn request(method: &str, path: &str, body: Bytes) -> http::Request<Full<Bytes>> {
     http::Request::builder().method(method).uri(format!("http://mirror{path}")).body(Full::new(body)).unwrap()
 }
 
-async fn ask(sender: &mut Sender, method: &str, path: &str, body: Bytes) -> http::Response<hyper::body::Incoming> {
+pub(super) async fn ask(sender: &mut Sender, method: &str, path: &str, body: Bytes) -> http::Response<hyper::body::Incoming> {
     within(sender.send_request(request(method, path, body))).await.unwrap()
 }
 

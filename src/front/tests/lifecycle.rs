@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::connection::desertion;
 use super::*;
 
 /// Tells when it is dropped.
@@ -119,6 +120,41 @@ async fn shutdown_of_an_idle_listener_is_quick() {
     assert!(TcpStream::connect(front.address).await.is_err());
     let metrics = front.telemetry.metrics.render(&front.telemetry.health);
     assert!(metrics.contains("roadstead_connections{endpoint=\"nodes\"} 0"), "{metrics}");
+}
+
+/// Frames of HTTP/2 (RFC 9113 section 4.1): a client's settings, and GET / of `h` on stream 1.
+const HTTP2_GET: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01h";
+
+#[tokio::test]
+async fn an_http2_client_that_does_not_heed_goaway_holds_up_nobody() {
+    let front = Setup::timeouts(|timeouts| timeouts.drain = Duration::from_secs(3600)).start(at_once(|_| hello()));
+    let mut deaf = front.connect_and_send(HTTP2_GET).await;
+    front.logged(1).await;
+    front.shutdown.send(true).unwrap();
+    within(front.serving).await.unwrap();
+    let mut frames = Vec::new();
+    within(deaf.read_to_end(&mut frames)).await.unwrap();
+    assert!(frames.windows(5).any(|frame| frame == b"hello"), "{frames:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_deserted_when_nothing_is_under_way_for_a_while() {
+    let connection = connection(By(at_once(|_| hello()))).await;
+    let (shutdown, watch) = watch::channel(false);
+    let mut desertion = std::pin::pin!(desertion(&connection, &watch));
+    let mut lasts = async |time| tokio::time::timeout(time, &mut desertion).await.is_err();
+    let hour = Duration::from_secs(3600);
+    assert!(lasts(hour).await, "before shutdown");
+    connection.requests.send_replace(1);
+    shutdown.send_replace(true);
+    assert!(lasts(hour).await, "while a request is under way");
+    connection.requests.send_replace(0);
+    assert!(lasts(Duration::from_millis(1900)).await, "the end of its answer may not be sent yet");
+    connection.requests.send_replace(1);
+    assert!(lasts(Duration::from_millis(200)).await, "when another request came in time");
+    connection.requests.send_replace(0);
+    assert!(lasts(Duration::from_millis(1900)).await);
+    assert!(!lasts(Duration::from_millis(200)).await);
 }
 
 #[tokio::test]

@@ -148,16 +148,3 @@ async fn a_slow_client_that_takes_a_little_is_not_cut() {
     }
     assert!(body == content);
 }
-
-#[tokio::test]
-async fn beyond_the_cap_connections_wait_their_turn() {
-    let front = Setup { max_connections: 1, ..Setup::default() }.start(at_once(|_| hello()));
-    let mut first = front.connect_and_send(get("/")).await;
-    read_answer(&mut first).await;
-    let mut second = front.connect_and_send(get("/")).await;
-    let waiting = tokio::time::timeout(Duration::from_millis(200), second.read_u8()).await;
-    assert!(waiting.is_err(), "served beyond the cap");
-    assert!(front.metrics().contains("roadstead_connections{endpoint=\"nodes\"} 1"));
-    drop(first);
-    assert_eq!(read_answer(&mut second).await.1, b"hello");
-}

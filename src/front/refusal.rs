@@ -1,0 +1,125 @@
+//! Connections beyond a listener's cap: told so by a 503 at once, rather than left waiting in the kernel's queue.
+//!
+//! They are served by the same code as all others, with a handler that only refuses and with short deadlines. What they cost
+//! is bounded too: so many at once, and those beyond are closed without a word.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use pingora_core::server::ShutdownWatch;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use super::connection::{self, Shared};
+use super::listener::Timeouts;
+use super::{Answer, Fault, Handler, Request};
+use crate::telemetry::{Outcome, Telemetry};
+
+/// So many connections of a listener are being refused at once. Each holds a descriptor.
+pub const MAX_REFUSALS: usize = 64;
+/// For each step on the way to the 503: TLS, the request's head, its end.
+const STEP: Duration = Duration::from_secs(1);
+/// For all of them together.
+const ALL: Duration = Duration::from_secs(3);
+/// The log is told of refusals no more often than this.
+const TELLING: Duration = Duration::from_secs(10);
+
+/// Refuses a listener's connections.
+pub(super) struct Refusals {
+    /// What they are served with. Its telemetry is its own: the true one is told of each connection here, and no more.
+    shared: Arc<Shared>,
+    telemetry: Arc<Telemetry>,
+    room: Arc<Semaphore>,
+    untold: Untold,
+}
+
+impl Refusals {
+    /// For the connections that `shared` has no room for.
+    pub(super) fn new(shared: &Shared) -> Self {
+        let mut options = shared.options.clone();
+        options.h2_idle_timeout = Some(STEP);
+        let refusing = Shared {
+            endpoint: shared.endpoint.clone(),
+            tls: shared.tls.clone(),
+            timeouts: Timeouts { setup: STEP, head: STEP, idle: STEP, stall: STEP, body: STEP, linger: STEP, drain: STEP },
+            options,
+            telemetry: Telemetry::quiet(),
+            handler: Arc::new(Full),
+            requests: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            once: true,
+        };
+        let telemetry = shared.telemetry.clone();
+        Self { shared: Arc::new(refusing), telemetry, room: Arc::new(Semaphore::new(MAX_REFUSALS)), untold: Untold::default() }
+    }
+
+    /// A place among the connections that are being refused, and what refuses this one. Nothing where they are too many
+    /// already; it is then closed.
+    pub(super) fn refuse(
+        &mut self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        shutdown: ShutdownWatch,
+    ) -> Option<(OwnedSemaphorePermit, impl Future<Output = ()> + use<>)> {
+        self.note();
+        let place = self.room.clone().try_acquire_owned().ok()?;
+        let serving = connection::serve(self.shared.clone(), tcp, peer, shutdown);
+        // A client that takes too long is left without its 503.
+        Some((place, timeout(ALL, serving).map(drop)))
+    }
+
+    fn note(&mut self) {
+        let endpoint = &self.shared.endpoint;
+        self.telemetry.metrics.connection_refused(endpoint, "full");
+        if let Some(refused) = self.untold.one_more(Instant::now()) {
+            tracing::warn!(%endpoint, refused, "connections are refused: as many as max_connections allows are open");
+        }
+    }
+}
+
+/// Refusals that the log was not told of yet.
+#[derive(Default)]
+struct Untold {
+    count: u64,
+    told: Option<Instant>,
+}
+
+impl Untold {
+    /// One more at `now`; how many the log is to be told of, if it is time to.
+    fn one_more(&mut self, now: Instant) -> Option<u64> {
+        self.count += 1;
+        if self.told.is_some_and(|told| now - told < TELLING) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
+/// Answers that there is no room for the connection.
+struct Full;
+
+#[async_trait]
+impl Handler for Full {
+    async fn answer(&self, _: &Request, _: &mut Outcome) -> Answer {
+        Answer::fault(Fault::overloaded("as many connections as this proxy allows are open; try again"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_told_at_once_and_then_now_and_then() {
+        let (mut untold, start) = (Untold::default(), Instant::now());
+        assert_eq!(untold.one_more(start), Some(1));
+        assert_eq!(untold.one_more(start), None);
+        assert_eq!(untold.one_more(start + TELLING / 2), None);
+        assert_eq!(untold.one_more(start + TELLING), Some(3));
+        assert_eq!(untold.one_more(start + TELLING), None);
+    }
+}
