@@ -241,6 +241,14 @@ async fn who_comes_when_the_first_bytes_have_gone_by_has_its_own_and_nobody_s_by
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_when_the_last_has_left_is_not_told_that_nobody_is_left() {
+    let bench = Bench::with(&["https://a.test"], 1000, |_| chunked(head_of(&long()), &long())).await;
+    drop(bench.blob("app", digest_of(&long())).await.unwrap());
+    assert!(bench.pull("app", digest_of(&long())).await.unwrap() == long());
+    bench.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_range_of_what_is_passed_on_is_exact() {
     let bench = Bench::with(&["https://a.test"], 1000, |_| chunked(head_of(&long()), &long())).await;
     let answer = bench.blob("app", digest_of(&long())).await.unwrap();
