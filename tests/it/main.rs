@@ -15,6 +15,7 @@ mod operator;
 mod outages;
 mod process;
 mod pull_rules;
+mod resume;
 mod strangers;
 mod support;
 mod tls;
