@@ -15,6 +15,7 @@ mod operator;
 mod outages;
 mod process;
 mod pull_rules;
+mod ranges;
 mod resume;
 mod strangers;
 mod support;
