@@ -86,10 +86,60 @@ async fn ranges_are_answered_exactly_or_ignored() {
     assert_eq!(ask("bytes=99990-").await.body, scene.bytes().slice(99_990..));
     let past = ask("bytes=100000-").await;
     assert_eq!((past.status, past.header("content-range")), (416, "bytes */100000"));
-    scene.hub.fault(on("/blobs/"), Fault::IgnoreRange);
+    scene.hub.fault(on("/blobs/").once(), Fault::IgnoreRange);
     let whole = ask("bytes=10-19").await;
     assert_eq!((whole.status, whole.body.len()), (200, SIZE));
     assert_eq!(scene.hub.requests()[3].header("range"), Some("bytes=10-19"));
+    scene.hub.fault(on("/blobs/").once(), Fault::OtherRange("bytes=20-29"));
+    let other = ask("bytes=10-19").await;
+    assert_eq!((&other.body, other.header("content-range")), (&scene.bytes().slice(20..30), "bytes 20-29/100000"));
+}
+
+#[tokio::test]
+async fn a_range_of_other_content_than_meant_is_the_whole() {
+    let scene = Scene::new().await;
+    let etag = scene.get(&[]).await.header("etag").to_owned();
+    let status = async |etag: &str| scene.get(&[("range", "bytes=0-9"), ("if-range", etag)]).await.status;
+    assert_eq!((status(&etag).await, status("\"new\"").await), (206, 200));
+    scene.hub.set_etag("new");
+    assert_eq!((status(&etag).await, status("\"new\"").await), (200, 206));
+}
+
+#[test]
+fn parts_are_read_strictly() {
+    let body = "\r\n--b\r\nContent-Type: x/y\r\nContent-Range: bytes 2-4/9\r\n\r\n--b\r\n--b\r\nContent-Type: x/y\r\n\
+                Content-Range: bytes 0-0/9\r\n\r\na\r\n--b--\r\n";
+    let part = |range: &str, body: &'static str| multipart::Part {
+        media_type: "x/y".to_owned(),
+        range: range.to_owned(),
+        body: body.into(),
+    };
+    let parse = |body: &str| multipart::parse(&Bytes::copy_from_slice(body.as_bytes()), "b");
+    let parts = vec![part("bytes 2-4/9", "--b"), part("bytes 0-0/9", "a")];
+    assert_eq!((parse(body), parse(&body[2..])), (Some(parts.clone()), Some(parts)));
+    for (from, to) in [("2-4", "2-3"), ("2-4", "2-5"), ("--b--", "--b"), ("--b--\r\n", "--b--\r\nx"), ("Content-Range", "Range")] {
+        assert_eq!(parse(&body.replacen(from, to, 1)), None, "{to}");
+    }
+    assert_eq!(parse(&body[..body.len() - 8]), None, "no end");
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_parts_are_read_back(parts in proptest::collection::vec((0usize..1000, "[-a\r\n]{1,30}"), 1..5)) {
+        let part = |(first, body): &(usize, String)| multipart::Part {
+            media_type: "x/y".to_owned(),
+            range: format!("bytes {first}-{}/2000", first + body.len() - 1),
+            body: body.clone().into(),
+        };
+        let parts: Vec<multipart::Part> = parts.iter().map(part).collect();
+        let mut body = Vec::new();
+        for multipart::Part { media_type, range, body: content } in &parts {
+            body.extend(format!("\r\n--a\r\nContent-Type: {media_type}\r\nContent-Range: {range}\r\n\r\n").into_bytes());
+            body.extend(content);
+        }
+        body.extend(b"\r\n--a--\r\n");
+        proptest::prop_assert_eq!(multipart::parse(&body.into(), "a"), Some(parts));
+    }
 }
 
 #[tokio::test]
@@ -98,6 +148,8 @@ async fn refusals_come_as_scripted_and_as_often() {
     let status = async || get(hub.address(), path, &[]).await.status;
     hub.fault(on("/blobs/").get().times(2), Fault::Status(503));
     assert_eq!([status().await, status().await, status().await], [503, 503, 200]);
+    hub.fault(on("/blobs/").get().after(1).once(), Fault::Status(500));
+    assert_eq!([status().await, status().await, status().await], [200, 500, 200]);
     hub.fault(on("/blobs/").head(), Fault::Status(405));
     assert_eq!((client::head(hub.address(), path, &[]).await.status, status().await), (405, 200));
     hub.fault(on(path).once(), Fault::Later(429, "7"));
@@ -309,6 +361,9 @@ async fn a_cdn_opens_signed_urls_for_a_while_and_refuses_credentials() {
     assert_eq!(get(cdn.address(), &format!("{signed}0"), &[]).await.status, 403);
     later(Duration::from_secs(60)).await;
     assert_eq!(get(cdn.address(), signed, &[]).await.status, 403);
+    let place = get(hub.address(), path, &[]).await.header("location").to_owned();
+    cdn.expire_all();
+    assert_eq!(get(cdn.address(), place.strip_prefix(&cdn.url()).unwrap(), &[]).await.status, 403);
 }
 
 #[tokio::test]

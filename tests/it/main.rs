@@ -16,6 +16,8 @@ mod operator;
 mod outages;
 mod process;
 mod pull_rules;
+mod ranges;
+mod resume;
 mod strangers;
 mod support;
 mod tls;

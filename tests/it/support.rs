@@ -5,7 +5,7 @@
 //! | `registry` | an upstream registry, with `tokens` for its token server and `cdn` for where its blobs may live |
 //! | `server`, `play` | the HTTP server under all three: records every request, and fails as `faults` tell it |
 //! | `images` | deterministic images, indexes and blobs |
-//! | `client` | raw HTTP/1.1 and HTTP/2 clients that see how an answer ended |
+//! | `client`, `multipart` | raw HTTP/1.1 and HTTP/2 clients that see how an answer ended; answers of several ranges |
 //! | `pki`, `names` | certificates and host names |
 //! | `proxy`, `process` | the proxy itself: in this process, and as the real program |
 //!
@@ -23,6 +23,7 @@ pub mod cdn;
 pub mod client;
 pub mod faults;
 pub mod images;
+pub mod multipart;
 pub mod names;
 pub mod pki;
 mod play;

@@ -82,6 +82,11 @@ impl<'a> Attempt<'a> {
         self.fill.ask(ask, self.wrong).await
     }
 
+    /// Whether no URL is left but those that are `unfit` or were wrong.
+    pub(super) fn asked_all(&self, unfit: &[usize]) -> bool {
+        (0..self.fill.place.registry.config().urls.len()).all(|url| unfit.contains(&url) || self.wrong.contains(&url))
+    }
+
     pub(super) fn wrong(&self, found: impl Display) -> Error {
         self.fill.wrong(found)
     }

@@ -31,8 +31,8 @@ pub(super) enum Ending {
     Broken(Error),
     /// What came is not the blob.
     Wrong(Error),
-    /// The upstream has another content now, from the first byte on: here it comes.
-    Changed(Box<BlobReply>),
+    /// The upstream has another content now. Here it comes from the first byte on, where it was sent so.
+    Changed(Option<Box<BlobReply>>),
     /// What was received is lost to us, or nobody wants it any more.
     Lost(Error),
     /// Nobody takes what comes.
@@ -198,9 +198,12 @@ impl<'a> Feed<'a> {
                 self.follow(reply);
                 Ok(())
             }
-            Rest::StartOver => Err(Ending::Changed(Box::new(reply))),
-            Rest::Unfit => {
+            Rest::StartOver => Err(Ending::Changed(Some(Box::new(reply)))),
+            rest @ (Rest::OtherPart | Rest::Unfit) => {
                 self.unfit.push(reply.url);
+                if rest == Rest::OtherPart && self.attempt.asked_all(&self.unfit) {
+                    return Err(Ending::Changed(None));
+                }
                 self.break_off(self.attempt.wrong("another content than before")).await
             }
         }

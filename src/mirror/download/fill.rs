@@ -174,7 +174,7 @@ impl Fill {
             let origins = attempt.into_origins();
             start = match ended {
                 Ok(total) => return Ok((total, origins)),
-                Err(Ending::Changed(reply)) => Start { reply: Some(*reply), origins: Origins::default() },
+                Err(Ending::Changed(reply)) => Start { reply: reply.map(|reply| *reply), origins: Origins::default() },
                 Err(Ending::Wrong(error)) => self.elsewhere(course, &origins, &mut wrong, error).await?,
                 Err(ending) => return Err(ending),
             };

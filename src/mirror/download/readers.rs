@@ -33,6 +33,8 @@ struct Inner {
     next: u64,
     standing: BTreeMap<u64, Standing>,
     ring: Ring,
+    /// Nobody was left to take what went by, so no more comes.
+    closed: bool,
 }
 
 /// Where a reader is.
@@ -85,10 +87,10 @@ pub(in crate::mirror) struct Seat {
 
 impl Seat {
     /// A place for a reader of everything; `None` where bytes have gone by that it would miss, or would keep all others
-    /// waiting for.
+    /// waiting for, and where no more come.
     pub(in crate::mirror) fn take(download: &Arc<Download>) -> Option<Self> {
         let mut inner = download.readers.lock();
-        if inner.ring.start() > 0 {
+        if inner.closed || inner.ring.start() > 0 {
             return None;
         }
         Some(inner.seat(download, 0, u64::MAX))
@@ -229,6 +231,7 @@ impl Readers {
             let patience = {
                 let mut inner = self.lock();
                 if inner.standing.values().all(|standing| standing.cut.is_some()) {
+                    inner.closed = true;
                     return false;
                 }
                 if inner.fits(bytes) {

@@ -53,6 +53,8 @@ pub(super) enum Rest {
     GoOn,
     /// It is another content than before, from its first byte on.
     StartOver,
+    /// It is a part of another content than before, all of which may be the blob.
+    OtherPart,
     /// It is not the blob.
     Unfit,
 }
@@ -64,7 +66,7 @@ pub(super) fn judge(length: Option<u64>, told: Option<u64>, same: Option<bool>, 
         // Clients were promised a length already.
         (Some(length), Some(told)) if length != told => Rest::Unfit,
         _ if same == Some(false) && from == 0 => Rest::StartOver,
-        _ if same == Some(false) => Rest::Unfit,
+        _ if same == Some(false) => Rest::OtherPart,
         _ => Rest::GoOn,
     }
 }
@@ -114,7 +116,7 @@ mod tests {
             (Some(9), Some(9), Some(true), 0, Rest::GoOn),
             (None, Some(9), None, 5, Rest::GoOn),
             (Some(9), Some(9), Some(false), 0, Rest::StartOver),
-            (Some(9), Some(9), Some(false), 5, Rest::Unfit),
+            (Some(9), Some(9), Some(false), 5, Rest::OtherPart),
             (Some(9), Some(8), Some(true), 5, Rest::Unfit),
             (Some(9), Some(8), Some(false), 0, Rest::Unfit),
         ] {

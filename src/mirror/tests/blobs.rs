@@ -28,6 +28,19 @@ async fn a_transfer_that_stands_still_is_taken_up_where_it_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_only_a_part_of_another_content_is_to_be_had_all_of_that_is_fetched() {
+    let bench = Bench::new(|asked| match (asked.nth, &asked.range) {
+        (0, None) => head_of(&layer()).header("etag", "\"a\"").step(Step::Bytes(layer().slice(..100_000))).step(Step::Break),
+        (1, Some(_)) => rest_of(&layer(), 100_000).header("etag", "\"b\""),
+        (2, None) => head_of(&layer()).header("etag", "\"b\"").step(Step::Bytes(layer())),
+        (nth, range) => panic!("{nth}: {range:?}"),
+    })
+    .await;
+    assert!(bench.pull("app", digest_of(&layer())).await.unwrap() == layer());
+    assert_eq!(bench.asked(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_transfer_that_breaks_without_progress_is_given_up() {
     let bench = Bench::new(|asked| match asked.range {
         None => head_of(&layer()).step(Step::Bytes(layer().slice(..100_000))).step(Step::Break),
@@ -237,6 +250,14 @@ async fn who_comes_when_the_first_bytes_have_gone_by_has_its_own_and_nobody_s_by
     assert!(bench.pull("app", digest_of(&long())).await.unwrap() == long());
     assert_eq!(bench.asked(), 2);
     drop(first);
+    bench.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_when_the_last_has_left_is_not_told_that_nobody_is_left() {
+    let bench = Bench::with(&["https://a.test"], 1000, |_| chunked(head_of(&long()), &long())).await;
+    drop(bench.blob("app", digest_of(&long())).await.unwrap());
+    assert!(bench.pull("app", digest_of(&long())).await.unwrap() == long());
     bench.idle().await;
 }
 

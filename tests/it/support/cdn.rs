@@ -58,6 +58,11 @@ impl Cdn {
         self.state.lock().unwrap().lifetime = lifetime;
     }
 
+    /// No URL signed so far opens anything any longer.
+    pub fn expire_all(&self) {
+        self.state.lock().unwrap().signed.values_mut().for_each(|signed| signed.until = Instant::now());
+    }
+
     /// A URL that opens these bytes for this method, for a while.
     pub fn sign(&self, method: &Method, digest: &str, bytes: &Bytes) -> String {
         let mut state = self.state.lock().unwrap();
@@ -82,7 +87,7 @@ impl State {
         match self.signed.get(&request.target()) {
             Some(signed) if signed.method != request.method => refusal(403, "SignatureDoesNotMatch", "signed for another method"),
             Some(signed) if signed.until <= Instant::now() => refusal(403, "AccessDenied", "request has expired"),
-            Some(signed) => content(request, &signed.bytes, "application/octet-stream", &signed.digest),
+            Some(signed) => content(request, &signed.bytes, "application/octet-stream", &signed.digest, None),
             None => refusal(403, "SignatureDoesNotMatch", "not signed"),
         }
     }

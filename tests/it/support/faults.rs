@@ -52,6 +52,8 @@ pub enum Fault {
     ResetAt(usize),
     /// Answers in whole where a range was asked.
     IgnoreRange,
+    /// Answers as if this range had been asked.
+    OtherRange(&'static str),
     /// Where the request accepts gzip, the body is said to be gzip, and is not fit to be decoded.
     GzipIfAsked,
 }
@@ -61,12 +63,13 @@ pub enum Fault {
 pub struct Which {
     part: String,
     method: Option<Method>,
+    spared: usize,
     times: Option<usize>,
 }
 
 /// Requests whose path and query contain `part`: a digest, `/blobs/`, `/v2/acme/app/`.
 pub fn on(part: impl Display) -> Which {
-    Which { part: part.to_string(), method: None, times: None }
+    Which { part: part.to_string(), method: None, spared: 0, times: None }
 }
 
 impl Which {
@@ -76,6 +79,11 @@ impl Which {
 
     pub fn head(self) -> Self {
         Self { method: Some(Method::HEAD), ..self }
+    }
+
+    /// Not the next so many, but those that come then.
+    pub fn after(self, spared: usize) -> Self {
+        Self { spared, ..self }
     }
 
     /// The next one only.
@@ -92,8 +100,12 @@ impl Which {
         self.method.as_ref().is_none_or(|method| *method == request.method) && request.target().contains(&self.part)
     }
 
-    /// Uses this up by one; false when it is spent.
+    /// Uses this up by one; false while it spares, and when it is spent.
     pub(super) fn take(&mut self) -> bool {
+        if self.spared > 0 {
+            self.spared -= 1;
+            return false;
+        }
         let left = self.times.is_none_or(|times| times > 0);
         self.times = self.times.map(|times| times.saturating_sub(1));
         left
@@ -213,8 +225,8 @@ impl Script {
             Fault::GzipIfAsked if request.header(ACCEPT_ENCODING).is_some_and(|value| value.contains("gzip")) => {
                 self.header(CONTENT_ENCODING, "gzip");
             }
-            // The server hides the range before it asks for the honest answer.
-            Fault::GzipIfAsked | Fault::IgnoreRange => {}
+            // The server changes the range before it asks for the honest answer.
+            Fault::GzipIfAsked | Fault::IgnoreRange | Fault::OtherRange(_) => {}
         }
     }
 

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT_RANGES, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, ETAG, LINK, LOCATION, RANGE, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT_RANGES, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, LINK, LOCATION, RANGE, WWW_AUTHENTICATE,
+};
 use http::{Method, Response};
 use roadstead::oci::Digest;
 use serde_json::{Value, json};
@@ -30,6 +32,7 @@ struct Contents {
     repositories: BTreeMap<String, Repository>,
     auth: Auth,
     cdn: Option<(Cdn, u16)>,
+    etag: Option<&'static str>,
     without_referrers: bool,
     referrers_per_page: Option<usize>,
 }
@@ -125,6 +128,11 @@ impl Registry {
         self.contents.lock().unwrap().cdn = Some((cdn.clone(), status));
     }
 
+    /// Blobs have this entity tag from now on, and not their digest.
+    pub fn set_etag(&self, etag: &'static str) {
+        self.contents.lock().unwrap().etag = Some(etag);
+    }
+
     /// Does not know the referrers API: 404.
     pub fn without_referrers(&self) {
         self.contents.lock().unwrap().without_referrers = true;
@@ -187,7 +195,7 @@ impl Contents {
 
     fn blob(&self, repository: &Repository, request: &Recorded, digest: &str) -> Response<Bytes> {
         let Some(bytes) = repository.blobs.get(digest) else { return refusal(404, "BLOB_UNKNOWN", "no such blob") };
-        let Some((cdn, status)) = &self.cdn else { return content(request, bytes, "application/octet-stream", digest) };
+        let Some((cdn, status)) = &self.cdn else { return content(request, bytes, "application/octet-stream", digest, self.etag) };
         let place = cdn.sign(&request.method, digest, bytes);
         with(Response::builder().status(*status).body(Bytes::new()).unwrap(), LOCATION, &place)
     }
@@ -217,7 +225,7 @@ impl Repository {
     fn manifest(&self, request: &Recorded, reference: &str) -> Response<Bytes> {
         let digest = self.tags.get(reference).map_or_else(|| reference.to_owned(), Digest::to_string);
         match self.manifests.get(&digest) {
-            Some(manifest) => content(request, &manifest.bytes, &manifest.media_type, &digest),
+            Some(manifest) => content(request, &manifest.bytes, &manifest.media_type, &digest, None),
             None => refusal(404, "MANIFEST_UNKNOWN", "no such manifest"),
         }
     }
@@ -256,12 +264,14 @@ fn referrer(manifest: &Manifest, subject: &str) -> Option<Value> {
     (content["subject"]["digest"] == subject).then_some(entry)
 }
 
-/// Stored bytes, or the one range of them that was asked for.
-pub(super) fn content(request: &Recorded, bytes: &Bytes, media_type: &str, digest: &str) -> Response<Bytes> {
+/// Stored bytes, or the one range of them that was asked for. Without an entity tag of their own, they have their digest.
+pub(super) fn content(request: &Recorded, bytes: &Bytes, media_type: &str, digest: &str, etag: Option<&str>) -> Response<Bytes> {
+    let etag = format!("\"{}\"", etag.unwrap_or(digest));
     let response = with(plain(bytes.clone()), CONTENT_TYPE, media_type);
-    let mut response = with(with(response, ETAG, &format!("\"{digest}\"")), ACCEPT_RANGES, "bytes");
+    let mut response = with(with(response, ETAG, &etag), ACCEPT_RANGES, "bytes");
     response.headers_mut().insert("docker-content-digest", digest.parse().unwrap());
-    let asked = request.header(RANGE).filter(|_| request.method == Method::GET).and_then(|value| value.strip_prefix("bytes="));
+    let ranges = request.method == Method::GET && request.header(IF_RANGE).is_none_or(|value| value == etag);
+    let asked = request.header(RANGE).filter(|_| ranges).and_then(|value| value.strip_prefix("bytes="));
     let Some((first, last)) = asked.and_then(|asked| asked.split_once('-')) else { return response };
     let last = last.parse().map_or(bytes.len(), |last: usize| last.saturating_add(1)).min(bytes.len());
     match first.parse::<usize>() {

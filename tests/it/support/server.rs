@@ -7,7 +7,7 @@ use std::{fmt, mem};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, RANGE};
-use http::{HeaderMap, Method, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -298,8 +298,12 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(server: Arc<Inner>, 
 async fn answer(server: Arc<Inner>, wire: Option<Arc<Wire>>, request: Request<Incoming>) -> Result<Response<Body>, Cut> {
     let mut request = record(request).await;
     let faults = server.take(&request);
-    if faults.iter().any(|fault| matches!(fault, Fault::IgnoreRange)) {
-        request.headers.remove(RANGE);
+    for fault in &faults {
+        match fault {
+            Fault::IgnoreRange => drop(request.headers.remove(RANGE)),
+            Fault::OtherRange(range) => drop(request.headers.insert(RANGE, HeaderValue::from_static(range))),
+            _ => {}
+        }
     }
     let mut script = Script::new((server.honest)(&request));
     faults.into_iter().for_each(|fault| script.apply(fault, &request));
