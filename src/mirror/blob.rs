@@ -117,7 +117,7 @@ impl Mirror {
                 // It began meanwhile.
                 continue;
             }
-            match self.answer(digest, seat, joined).await {
+            match self.answer(place, digest, seat, joined).await {
                 // What an upstream says of another repository is no word on this one.
                 Err(error) if foreign && error.is_of_repository() => {}
                 Err(error) => return Err(self.note_blob_absent(place, digest, error)),
@@ -127,13 +127,13 @@ impl Mirror {
         Err(Error::new(Kind::Overloaded, format!("downloads of {digest} through other repositories failed; ask again")))
     }
 
-    async fn answer(&self, digest: &Digest, seat: Seat, joined: bool) -> Result<BlobAnswer, Error> {
+    async fn answer(&self, place: &Place, digest: &Digest, seat: Seat, joined: bool) -> Result<BlobAnswer, Error> {
         if joined {
             self.telemetry.metrics.joined();
         }
-        let length = seat.download.head().await?;
+        let length = seat.download.head().await?.or_else(|| self.sizes.get(place, digest));
         let served = if joined { Served::Joined } else { Served::Miss };
-        Ok(BlobAnswer { digest: *digest, length, content: Some(Content::filling(seat)), served })
+        Ok(BlobAnswer { digest: *digest, length, content: Some(Content::filling(seat, length)), served })
     }
 
     fn check_blob_absent(&self, place: &Place, digest: &Digest) -> Result<(), Error> {

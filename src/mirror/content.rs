@@ -16,7 +16,8 @@ pub struct Content(Place);
 enum Place {
     Memory(Bytes),
     Stored(Blob, Arc<Mirror>),
-    Filling(Seat),
+    /// With the length that is told of it, where one is.
+    Filling(Seat, Option<u64>),
 }
 
 /// Some bytes of an answer.
@@ -48,8 +49,9 @@ impl Content {
         Self(Place::Stored(blob, mirror))
     }
 
-    pub(super) fn filling(seat: Seat) -> Self {
-        Self(Place::Filling(seat))
+    /// `promised` is the length that is told of it, where one is.
+    pub(super) fn filling(seat: Seat, promised: Option<u64>) -> Self {
+        Self(Place::Filling(seat, promised))
     }
 
     /// How many spans one answer can read: any number, or one where bytes only go by, or none where the length is not known
@@ -57,9 +59,9 @@ impl Content {
     pub fn most_spans(&self) -> usize {
         match &self.0 {
             Place::Memory(_) | Place::Stored(..) => usize::MAX,
-            Place::Filling(seat) if seat.download.length().is_none() => 0,
-            Place::Filling(seat) if seat.download.is_kept() => usize::MAX,
-            Place::Filling(_) => 1,
+            Place::Filling(seat, _) if seat.download.length().is_none() => 0,
+            Place::Filling(seat, _) if seat.download.is_kept() => usize::MAX,
+            Place::Filling(..) => 1,
         }
     }
 
@@ -68,7 +70,7 @@ impl Content {
         Pieces(match &self.0 {
             Place::Memory(bytes) => Source::Memory(Some(slice(bytes, span))),
             Place::Stored(blob, mirror) => Source::Stored(blob.clone(), Some(span), mirror.clone()),
-            Place::Filling(seat) => Source::Filling(Reader::span(seat, span)),
+            Place::Filling(seat, _) => Source::Filling(Reader::span(seat, span)),
         })
     }
 
@@ -80,7 +82,7 @@ impl Content {
                 let all = Span::new(0, blob.size);
                 Source::Stored(blob, Some(all), mirror)
             }
-            Place::Filling(seat) => Source::Filling(Reader::whole(seat)),
+            Place::Filling(seat, promised) => Source::Filling(Reader::whole(seat, promised)),
         })
     }
 }

@@ -35,11 +35,13 @@ pub struct Error {
     /// When asking again makes sense, where somebody said.
     pub retry_after: Option<Duration>,
     message: String,
+    /// The upstream says that the blob ends before what was asked for.
+    ended: bool,
 }
 
 impl Error {
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, retry_after: None, message: message.into() }
+        Self { kind, retry_after: None, message: message.into(), ended: false }
     }
 
     pub(super) fn after(mut self, retry_after: Duration) -> Self {
@@ -68,6 +70,11 @@ impl Error {
         matches!(self.kind, Kind::NotFound | Kind::Denied | Kind::Unauthorized | Kind::BadGateway)
     }
 
+    /// Whether the upstream says that the blob ends before what was asked for.
+    pub(super) fn is_past_the_end(&self) -> bool {
+        self.ended
+    }
+
     /// Whether an upstream that works said this of the thing itself, so that nothing held may be served in its place.
     pub fn is_authoritative(&self) -> bool {
         matches!(self.kind, Kind::NotFound | Kind::Denied)
@@ -83,11 +90,14 @@ impl From<upstream::Error> for Error {
             upstream::Kind::RateLimited => Kind::RateLimited,
             upstream::Kind::TimedOut => Kind::TimedOut,
             upstream::Kind::Overloaded => Kind::Overloaded,
-            upstream::Kind::Failed | upstream::Kind::Unreachable | upstream::Kind::Forbidden | upstream::Kind::Loop => {
-                Kind::BadGateway
-            }
+            upstream::Kind::Failed
+            | upstream::Kind::Ended
+            | upstream::Kind::Unreachable
+            | upstream::Kind::Forbidden
+            | upstream::Kind::Loop => Kind::BadGateway,
         };
-        Self { kind, retry_after: error.retry_after, message: error.to_string() }
+        let ended = error.kind == upstream::Kind::Ended;
+        Self { kind, retry_after: error.retry_after, message: error.to_string(), ended }
     }
 }
 

@@ -139,6 +139,7 @@ fn upstream(script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Arc<Scr
 
 fn registry_at(urls: &[&str]) -> crate::config::Registry {
     let mut registry = registry(urls[0]);
+    registry.max_connections = 1024;
     registry.urls = urls.iter().map(|url| url.parse().unwrap()).collect();
     let all = globset::Glob::new("*").unwrap().compile_matcher();
     registry.freshness = vec![Freshness { tags: all, fresh: Some(MINUTE), stale_if_error: HOUR }];

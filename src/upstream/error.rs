@@ -31,6 +31,8 @@ pub enum Kind {
     RateLimited,
     /// The upstream failed (5xx), or answered what makes no sense.
     Failed,
+    /// The blob has no byte where it was asked from (416).
+    Ended,
     /// No connection, or it broke.
     Unreachable,
     /// A deadline ran out.
@@ -47,6 +49,10 @@ impl Error {
     /// An error of `registry`: what went wrong, where, and what to do.
     pub fn new(kind: Kind, registry: &str, what: impl Into<String>) -> Self {
         Self { kind, retry_after: None, registry: registry.into(), what: what.into().into() }
+    }
+
+    pub(super) fn of_kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
     }
 
     pub(super) fn with_retry_after(self, retry_after: Option<Duration>) -> Self {

@@ -56,7 +56,9 @@ impl Health {
             },
             // Not asked at all, or not to its end.
             Err(Kind::Forbidden | Kind::Loop | Kind::Overloaded) => {}
-            Ok(()) | Err(Kind::NotFound | Kind::Denied | Kind::Unauthorized | Kind::RateLimited | Kind::Failed) => *down = None,
+            Ok(()) | Err(Kind::NotFound | Kind::Denied | Kind::Unauthorized | Kind::RateLimited | Kind::Failed | Kind::Ended) => {
+                *down = None
+            }
         }
     }
 }

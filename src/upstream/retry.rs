@@ -17,9 +17,14 @@ pub(super) enum Next {
 pub(super) fn next(kind: Kind) -> Next {
     match kind {
         Kind::Denied | Kind::Unauthorized | Kind::Overloaded => Next::Stop,
-        Kind::NotFound | Kind::RateLimited | Kind::Failed | Kind::Unreachable | Kind::TimedOut | Kind::Forbidden | Kind::Loop => {
-            Next::Try
-        }
+        Kind::NotFound
+        | Kind::RateLimited
+        | Kind::Failed
+        | Kind::Ended
+        | Kind::Unreachable
+        | Kind::TimedOut
+        | Kind::Forbidden
+        | Kind::Loop => Next::Try,
     }
 }
 
@@ -38,7 +43,7 @@ pub(super) fn merge(first: Error, second: Error) -> Error {
 fn weight(kind: Kind) -> u8 {
     match kind {
         Kind::NotFound => 0,
-        Kind::Forbidden | Kind::Loop => 1,
+        Kind::Forbidden | Kind::Loop | Kind::Ended => 1,
         Kind::Unreachable => 2,
         Kind::TimedOut => 3,
         Kind::Failed => 4,
@@ -51,12 +56,13 @@ fn weight(kind: Kind) -> u8 {
 mod tests {
     use super::*;
 
-    const ALL: [Kind; 10] = [
+    const ALL: [Kind; 11] = [
         Kind::NotFound,
         Kind::Denied,
         Kind::Unauthorized,
         Kind::RateLimited,
         Kind::Failed,
+        Kind::Ended,
         Kind::Unreachable,
         Kind::TimedOut,
         Kind::Forbidden,
@@ -102,6 +108,7 @@ mod tests {
             (Kind::Failed, Kind::RateLimited),
             (Kind::Forbidden, Kind::Unreachable),
             (Kind::Loop, Kind::Failed),
+            (Kind::Ended, Kind::Unreachable),
             (Kind::RateLimited, Kind::Denied),
             (Kind::Failed, Kind::Unauthorized),
         ] {

@@ -1,5 +1,7 @@
 //! An attempt's upstream side: the main transfer, which takes what is missing in order and is resumed as often as need be.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -14,6 +16,9 @@ use crate::upstream::{BlobAsk, BlobReply, Validator};
 
 /// What is present is handed on in steps, so that hashing it from the disk is no long wait.
 const SKIP: u64 = 8 << 20;
+
+/// An upstream that asks to be left alone for longer is asked all the same: readers wait.
+const LONGEST_LATER: Duration = Duration::from_secs(10);
 
 /// What the main transfer hands on, in the order of the blob.
 #[derive(Clone, Debug)]
@@ -185,6 +190,10 @@ impl<'a> Feed<'a> {
                 tokio::time::sleep(error.retry_after.unwrap_or(LATER)).await;
                 return Ok(());
             }
+            Err(error) if error.is_past_the_end() && self.length.is_none() => {
+                self.length = Some(from);
+                return Ok(());
+            }
             Err(error) => return self.break_off(error).await,
         };
         let same = self.validator.as_ref().zip(reply.validator.as_ref()).filter(|(had, has)| from > 0 && had.url() == has.url());
@@ -218,9 +227,10 @@ impl<'a> Feed<'a> {
     async fn break_off(&mut self, error: Error) -> Result<(), Ending> {
         self.line = None;
         tracing::debug!(%error, "a transfer broke off");
+        let later = error.retry_after.unwrap_or_default().min(LONGEST_LATER);
         let first = self.trouble.get_or_insert(error).clone();
         let Some(wait) = self.resumes.broke() else { return Err(Ending::Broken(first)) };
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(wait.max(later)).await;
         Ok(())
     }
 

@@ -107,7 +107,7 @@ impl Fill {
     async fn take_up(&self) -> Result<Option<(Course, Start)>, Error> {
         let Some(partial) = self.mirror.store.take_up(&self.place.name, &self.digest).await else { return Ok(None) };
         let partial = Arc::new(partial);
-        let Some(length) = partial.length().filter(|length| self.expected.is_none_or(|expected| expected == *length)) else {
+        let Some(length) = partial.length() else {
             partial.discard().await;
             return Ok(None);
         };
@@ -119,12 +119,21 @@ impl Fill {
             return Ok(Some((course, Start { reply: None, origins })));
         };
         let until = Some(gap.end).filter(|end| *end < length);
-        let reply = self.ask(&BlobAsk { from: gap.start, until, ..BlobAsk::default() }, &[]).await?;
-        if reply.length.is_some_and(|told| told != length) {
-            partial.discard().await;
-            let whole = Some(reply).filter(|reply| reply.from == 0 && until.is_none());
-            return self.begin(whole).await.map(Some);
-        }
+        let reply = match self.ask(&BlobAsk { from: gap.start, until, ..BlobAsk::default() }, &[]).await {
+            Ok(reply) if reply.length.is_none_or(|told| told == length) => reply,
+            // What is here is of another length than the upstream's, and of no use.
+            Ok(reply) => {
+                partial.discard().await;
+                let whole = Some(reply).filter(|reply| reply.from == 0 && until.is_none());
+                return self.begin(whole).await.map(Some);
+            }
+            Err(error) if error.is_past_the_end() => {
+                partial.discard().await;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        self.checked_length(&reply)?;
         self.mirror.learn_link(&self.place, &self.digest).await;
         let course = Course { length: Some(length), partial: Some(partial) };
         Ok(Some((course, Start { reply: Some(reply), origins })))
@@ -237,14 +246,15 @@ impl Fill {
         Error::new(Kind::BadGateway, message)
     }
 
-    /// The length to promise: the upstream's, which must be the manifest's where both are known.
+    /// The upstream's length, which must be the manifest's where both are known. A manifest alone is no word on the blob: it
+    /// speaks for its own repository, and others may join.
     fn checked_length(&self, reply: &BlobReply) -> Result<Option<u64>, Error> {
         match (reply.length, self.expected) {
             (Some(length), Some(expected)) if length != expected => {
                 self.mirror.telemetry.metrics.mismatch(self.place.registry.label());
                 Err(self.wrong(format_args!("{length} bytes where the manifest says {expected}")))
             }
-            (length, expected) => Ok(length.or(expected)),
+            (length, _) => Ok(length),
         }
     }
 

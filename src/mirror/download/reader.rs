@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::readers::Seat;
+use super::readers::{Cut, Seat};
 use super::{Error, Kind, Phase, Source, hold, plan};
 use crate::mirror::Piece;
 use crate::oci::Span;
@@ -16,6 +16,8 @@ pub(in crate::mirror) struct Reader {
     at: u64,
     /// `None`: to the end, wherever that turns out to be.
     end: Option<u64>,
+    /// The length that was told of the whole.
+    promised: Option<u64>,
     /// Which attempt the bytes up to `at` are known to belong to.
     attempt: u64,
 }
@@ -27,9 +29,10 @@ enum Step {
 }
 
 impl Reader {
-    /// Reads all, from the place that was kept for that.
-    pub(in crate::mirror) fn whole(seat: Seat) -> Self {
-        Self::new(seat, 0, None)
+    /// Reads all, from the place that was kept for that. Where `promised` turns out to be another length than the blob's, it
+    /// does not end well.
+    pub(in crate::mirror) fn whole(seat: Seat, promised: Option<u64>) -> Self {
+        Self { promised, ..Self::new(seat, 0, None) }
     }
 
     /// Reads `span`, which lies inside the blob.
@@ -39,7 +42,7 @@ impl Reader {
 
     fn new(seat: Seat, start: u64, end: Option<u64>) -> Self {
         let (progress, attempt) = (seat.download.progress.subscribe(), seat.download.attempt());
-        Self { seat, progress, start, at: start, end, attempt }
+        Self { seat, progress, start, at: start, end, promised: None, attempt }
     }
 
     /// The next bytes: all that are there and may be shown. `None` at the end. May be dropped and called again at any time.
@@ -74,21 +77,24 @@ impl Reader {
         let length = match phase {
             Phase::Asking => return Ok(Step::Wait),
             Phase::Failed(error) => return Err(error.clone()),
+            Phase::Verified { length } if self.promised.is_some_and(|promised| promised != *length) => {
+                return Err(Error::new(Kind::BadGateway, "the manifest says another length than the blob has"));
+            }
             Phase::Verified { length } if self.at >= *length => return Ok(Step::End),
             Phase::Verified { length } => Some(*length),
             Phase::Keeping | Phase::Passing => None,
         };
         let download = self.seat.download.clone();
         let Some(source) = download.source.get() else { return Ok(Step::Wait) };
-        if !self.has_right_bytes(source)? {
+        if !self.has_right_bytes(source, length.is_some())? {
             return Ok(Step::Wait);
         }
         Ok(self.give(source, length).map_or(Step::Wait, Step::Give))
     }
 
     /// Whether what this reader has had is what the download has now. Where the download started over, that is known only
-    /// once it has come this far again.
-    fn has_right_bytes(&mut self, source: &Source) -> Result<bool, Error> {
+    /// once it has come this far again; `over` says that no more will come.
+    fn has_right_bytes(&mut self, source: &Source, over: bool) -> Result<bool, Error> {
         let attempt = self.seat.download.attempt();
         let had = Span::new(self.start, self.at);
         if self.attempt == attempt || had.is_empty() {
@@ -98,13 +104,17 @@ impl Reader {
         // Without a file nobody knows what it had; its seat was cut.
         let Some(partial) = &source.partial else { return Ok(true) };
         if partial.changed(had) {
-            return Err(Error::new(Kind::BadGateway, "what came first was not the blob; ask again"));
+            return Err(Cut::Doubtful.into_error());
         }
-        let compared = partial.covers(had);
-        if compared {
+        if partial.covers(had) {
             self.attempt = attempt;
+            return Ok(true);
         }
-        Ok(compared)
+        // What was not written anew by now never will be.
+        if over || !self.seat.download.is_kept() {
+            return Err(Cut::Doubtful.into_error());
+        }
+        Ok(false)
     }
 
     /// What there is at `at`, as far as it may be shown. `verified` is the length of a blob that is all there and right.

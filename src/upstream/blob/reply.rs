@@ -62,7 +62,7 @@ impl Part {
                 part.ok_or_else(|| answer.nonsense(registry, "answers a range with another one"))
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
-                Err(answer.nonsense(registry, "has fewer bytes of the blob than the offset asked for"))
+                Err(answer.nonsense(registry, "has fewer bytes of the blob than the offset asked for").of_kind(Kind::Ended))
             }
             _ => Err(answer.failure(registry)),
         }
