@@ -35,13 +35,13 @@ pub struct Error {
     /// When asking again makes sense, where somebody said.
     pub retry_after: Option<Duration>,
     message: String,
-    /// The upstream says that the blob ends before what was asked for.
-    ended: bool,
+    /// What the upstream's failure was, where it was one.
+    upstream: Option<upstream::Kind>,
 }
 
 impl Error {
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, retry_after: None, message: message.into(), ended: false }
+        Self { kind, retry_after: None, message: message.into(), upstream: None }
     }
 
     pub(super) fn after(mut self, retry_after: Duration) -> Self {
@@ -72,7 +72,12 @@ impl Error {
 
     /// Whether the upstream says that the blob ends before what was asked for.
     pub(super) fn is_past_the_end(&self) -> bool {
-        self.ended
+        self.upstream == Some(upstream::Kind::Ended)
+    }
+
+    /// Whether no connection was to be had, or it broke before an answer.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.upstream == Some(upstream::Kind::Unreachable)
     }
 
     /// Whether an upstream that works said this of the thing itself, so that nothing held may be served in its place.
@@ -96,8 +101,7 @@ impl From<upstream::Error> for Error {
             | upstream::Kind::Forbidden
             | upstream::Kind::Loop => Kind::BadGateway,
         };
-        let ended = error.kind == upstream::Kind::Ended;
-        Self { kind, retry_after: error.retry_after, message: error.to_string(), ended }
+        Self { kind, retry_after: error.retry_after, message: error.to_string(), upstream: Some(error.kind) }
     }
 }
 

@@ -10,6 +10,7 @@ use super::feed::Ending;
 use super::origins::Origins;
 use super::phase::Event;
 use super::rests::Rests;
+use super::resume::Resumes;
 use super::sink::SLOW_DISK;
 use super::{Download, Error, Kind, LATER, Place};
 use crate::mirror::Mirror;
@@ -119,7 +120,7 @@ impl Fill {
             return Ok(Some((course, Start { reply: None, origins })));
         };
         let until = Some(gap.end).filter(|end| *end < length);
-        let reply = match self.ask(&BlobAsk { from: gap.start, until, ..BlobAsk::default() }, &[]).await {
+        let reply = match self.ask_first(&BlobAsk { from: gap.start, until, ..BlobAsk::default() }).await {
             Ok(reply) if reply.length.is_none_or(|told| told == length) => reply,
             // What is here is of another length than the upstream's, and of no use.
             Ok(reply) => {
@@ -143,7 +144,7 @@ impl Fill {
     async fn begin(&self, reply: Option<BlobReply>) -> Result<(Course, Start), Error> {
         let reply = match reply {
             Some(reply) => reply,
-            None => self.ask(&BlobAsk::default(), &[]).await?,
+            None => self.ask_first(&BlobAsk::default()).await?,
         };
         let length = self.checked_length(&reply)?;
         self.mirror.learn_link(&self.place, &self.digest).await;
@@ -223,6 +224,20 @@ impl Fill {
         }
         self.download.started_over();
         Ok(())
+    }
+
+    /// Asks until there is an answer: an upstream that restarts is away for a moment, and podman, who has its manifest from
+    /// here, goes nowhere else for the blob.
+    async fn ask_first(&self, ask: &BlobAsk<'_>) -> Result<BlobReply, Error> {
+        let mut resumes = Resumes::default();
+        loop {
+            let error = match self.ask(ask, &[]).await {
+                Err(error) if error.is_unreachable() && !self.download.readers.are_none() => error,
+                asked => return asked,
+            };
+            let Some(wait) = resumes.broke() else { return Err(error) };
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// Asks for a part of the blob, leaving out the URLs that rest for it and those that were `wrong` just now.

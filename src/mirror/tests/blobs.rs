@@ -1,6 +1,7 @@
 //! Blobs: broken transfers, wrong bytes, and who may join whose download.
 
 use super::*;
+use crate::upstream::scripted::Kind as EgressKind;
 
 fn head_of(body: &Bytes) -> Reply {
     Reply::status(200).header("content-length", &body.len().to_string())
@@ -270,4 +271,23 @@ async fn one_range_of_what_is_passed_on_is_exact() {
     let part = content.span(Span::new(1_000_000, 3_000_000));
     drop(content);
     assert!(read_pieces(part).await.1.unwrap() == long()[1_000_000..]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_is_away_for_a_moment_is_asked_again() {
+    let away = |moments: usize| {
+        move |asked: &Asked| if asked.nth < moments { Reply::Fail(EgressKind::Unreachable) } else { Reply::ok(layer()) }
+    };
+    let bench = Bench::new(away(3)).await;
+    let (pulled, took) = timed(bench.pull("app", digest_of(&layer()))).await;
+    assert_eq!((pulled.unwrap() == layer(), took), (true, Duration::from_millis(700)));
+    let bench = Bench::new(away(100)).await;
+    let (pulled, took) = timed(bench.pull("app", digest_of(&layer()))).await;
+    assert_eq!((pulled.unwrap_err().kind, took, bench.asked()), (Kind::BadGateway, Duration::from_millis(3100), 6));
+    // For nobody it is not.
+    let bench = Bench::new(away(100)).await;
+    let gone = tokio::time::timeout(Duration::from_millis(150), bench.pull("app", digest_of(&layer()))).await;
+    assert!(gone.is_err());
+    bench.idle().await;
+    assert_eq!(bench.asked(), 3);
 }

@@ -62,7 +62,7 @@ async fn a_part_must_begin_where_it_was_asked_to_and_end_in_time() {
         assert_eq!(partial(range, "").part(&bytes(4, until)).await.unwrap_err().kind, Kind::Failed, "{range}");
     }
     let unsatisfiable = Bench::new(&["https://r.test"], |_| Reply::status(416).header("content-range", "bytes */3"));
-    assert_eq!(unsatisfiable.blob(4).await.unwrap_err().kind, Kind::Failed);
+    assert_eq!(unsatisfiable.blob(4).await.unwrap_err().kind, Kind::Ended);
 }
 
 #[tokio::test]
