@@ -55,8 +55,8 @@ pub(super) struct Feed<'a> {
     resumes: Resumes,
     /// URLs whose answers do not fit what is known of the blob.
     unfit: Vec<usize>,
-    /// The URL that broke off last.
-    broke: Option<usize>,
+    /// URLs that broke off since there was progress: others are asked before them.
+    broke: Vec<usize>,
     /// What went wrong first since the last progress.
     trouble: Option<Error>,
 }
@@ -82,7 +82,7 @@ impl<'a> Feed<'a> {
     ) -> Self {
         let (resumes, unfit) = (Resumes::default(), Vec::new());
         let mut feed =
-            Self { attempt, claims, items, line: None, length, validator: None, resumes, unfit, broke: None, trouble: None };
+            Self { attempt, claims, items, line: None, length, validator: None, resumes, unfit, broke: Vec::new(), trouble: None };
         reply.into_iter().for_each(|reply| feed.follow(reply));
         feed
     }
@@ -138,7 +138,9 @@ impl<'a> Feed<'a> {
         }
         self.trouble = None;
         self.attempt.received(Instant::now(), url, taken);
-        self.resumes.progressed(taken);
+        if self.resumes.progressed(taken) {
+            self.broke.clear();
+        }
         self.hand_on(Item::Bytes(at, bytes)).await?;
         Ok(at + taken)
     }
@@ -173,8 +175,10 @@ impl<'a> Feed<'a> {
             Ok(None) => self.attempt.wrong("fewer bytes than it announced"),
             Err(error) => error.into(),
         };
-        // Who brought something is asked for the rest: what comes from one URL can be blamed on it.
-        self.broke = Some(line.reply.url).filter(|_| !line.useful);
+        // Who brought something is asked for the rest once: what comes from one URL can be blamed on it.
+        if !line.useful || self.resumes.has_broken() {
+            self.broke.push(line.reply.url);
+        }
         self.break_off(broken).await?;
         Ok(None)
     }
@@ -182,8 +186,7 @@ impl<'a> Feed<'a> {
     /// Asks for what comes next, at any of the URLs that still fit.
     async fn ask(&mut self, from: u64, until: Option<u64>) -> Result<(), Ending> {
         self.line = None;
-        let last: Vec<usize> = self.broke.into_iter().collect();
-        let ask = BlobAsk { from, until, validator: self.validator.as_ref(), skip: &self.unfit, last: &last };
+        let ask = BlobAsk { from, until, validator: self.validator.as_ref(), skip: &self.unfit, last: &self.broke };
         let reply = match self.attempt.ask(&ask).await {
             Ok(reply) => reply,
             Err(error) if error.kind == Kind::Overloaded && self.resumes.busy() => {

@@ -20,13 +20,20 @@ pub(super) struct Resumes {
 }
 
 impl Resumes {
-    /// New bytes came.
-    pub(super) fn progressed(&mut self, bytes: u64) {
+    /// New bytes came. Whether that is progress.
+    pub(super) fn progressed(&mut self, bytes: u64) -> bool {
         self.since_break += bytes;
-        if self.since_break >= PROGRESS {
+        let progress = self.since_break >= PROGRESS;
+        if progress {
             self.without_progress = 0;
             self.busy = 0;
         }
+        progress
+    }
+
+    /// Whether the transfer broke since there was progress.
+    pub(super) fn has_broken(&self) -> bool {
+        self.without_progress > 0
     }
 
     /// There was no free connection to ask over, which is no break. Whether to go on waiting for one.
@@ -92,8 +99,9 @@ mod tests {
         let mut resumes = Resumes::default();
         for _ in 0..100 {
             assert!(resumes.broke().is_some());
-            resumes.progressed(PROGRESS - 1);
-            resumes.progressed(1);
+            assert!(resumes.has_broken());
+            assert!(!resumes.progressed(PROGRESS - 1));
+            assert!(resumes.progressed(1) && !resumes.has_broken());
         }
     }
 

@@ -291,3 +291,21 @@ async fn an_upstream_that_is_away_for_a_moment_is_asked_again() {
     bench.idle().await;
     assert_eq!(bench.asked(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_url_that_breaks_again_and_again_is_left_for_the_next() {
+    // Some bytes each time, but never enough to count as progress; the last of three URLs is well.
+    let script = |asked: &Asked| {
+        let from = asked.range.as_deref().map_or(0, |range| range[6..range.len() - 1].parse().unwrap());
+        let rest = |reply: Reply, until: usize| reply.step(Step::Bytes(layer().slice(from..until)));
+        let head = match from {
+            0 => head_of(&layer()),
+            _ => Reply::status(206).header("content-range", &format!("bytes {from}-199999/200000")),
+        };
+        if asked.host == "c.test" { rest(head, 200_000) } else { rest(head, from + 1000).step(Step::Break) }
+    };
+    let bench = Bench::with(&["https://a.test", "https://b.test", "https://c.test"], ROOM, script).await;
+    assert!(bench.pull("app", digest_of(&layer())).await.unwrap() == layer());
+    let asked: Vec<usize> = ["a.test", "b.test", "c.test"].map(|host| bench.other.count(host)).into();
+    assert_eq!(asked, [2, 1, 1]);
+}

@@ -76,7 +76,8 @@ impl Client {
     fn question<'a>(&self, who: &'a str, life: &Life, visit: &Visit) -> Question<'a> {
         let (repository, blob) = (visit.repository, visit.blob);
         let announced = self.judge.world.blobs[blob].announced && life.announced.contains(&repository);
-        Question { who, repository, blob, announced, begun: false, stopping: life.is_stopping(), pace: visit.pace }
+        let several = matches!(&visit.wish, Wish::Range(range) if range.contains(','));
+        Question { who, repository, blob, announced, begun: false, stopping: life.is_stopping(), pace: visit.pace, several }
     }
 
     async fn ask(&self, who: &str, life: &Life, visit: &Visit, dice: &mut Dice) -> End {

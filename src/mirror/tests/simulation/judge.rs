@@ -65,6 +65,8 @@ pub(super) struct Question<'a> {
     pub(super) stopping: bool,
     /// How long the client may pause between two pieces.
     pub(super) pace: Duration,
+    /// Whether it asks for several spans.
+    pub(super) several: bool,
 }
 
 impl Judge {
@@ -139,8 +141,10 @@ impl Judge {
         let here = |status| said(status, repository) > 0 || (question.begun && anywhere(status));
         let absent = said(404, repository) == sites.len() || (question.begun && anywhere(404));
         let overloaded = error.kind == Kind::Overloaded;
-        // What is not stored waits ten seconds for a client.
-        let too_slow = most_fills(&self.world, blob).is_none() && question.pace > Duration::from_secs(10);
+        // What is not stored waits ten seconds for a client; and of several spans that are read one after the other, the later
+        // ones keep it waiting where the disk fails in between.
+        let slow = question.pace > Duration::from_secs(10) || question.several;
+        let too_slow = most_fills(&self.world, blob).is_none() && slow;
         let cut = too_slow && error.to_string().contains("nothing of it was taken");
         let excused = overloaded && (question.stopping || cut);
         let honest = match error.kind {
