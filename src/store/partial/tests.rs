@@ -180,3 +180,15 @@ async fn a_disk_that_lost_bytes_once_does_not_get_them_committed() {
     assert_eq!(partial.commit().await.unwrap_err().kind, Kind::Io);
     assert_eq!((store.open_blob(&digest).await.unwrap().is_none(), folder.partials()), (true, 0));
 }
+
+#[tokio::test]
+async fn whoever_asks_does_not_wait_for_a_note_that_is_being_written() {
+    let folder = Folder::new(100 << 20);
+    let store = folder.open().await;
+    let (partial, bytes, _) = begin(&store, 1, 65 << 20, Some(65 << 20)).await;
+    partial.write_at(0, &bytes).unwrap();
+    let writing = partial.journal.lock().unwrap();
+    assert!(!partial.is_sync_due());
+    drop(writing);
+    assert!(partial.is_sync_due());
+}
