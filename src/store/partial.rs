@@ -275,32 +275,32 @@ impl Partial {
     }
 
     fn write_note(&self, journal: &mut Journal, name: &Name) {
-        // Whoever asks what is present must not wait for the disk.
-        let (present, received) = {
-            let extent = lock(&self.extent);
-            (extent.present.clone(), extent.received)
-        };
+        let (present, received) = self.there();
+        // What the disk may have lost is not to be taken up by who does not know of it.
+        let present = if self.broken.load(Ordering::Relaxed) { RangeSet::default() } else { present };
         // It was told of, and costs nobody anything but these bytes after a restart: all are verified in the end.
         let _ = journal.write(&self.content, name, &self.subject, &present, received);
     }
 
     fn sync_now(&self) {
         let draft = self.draft.read().unwrap_or_else(PoisonError::into_inner);
-        let Some((draft, name)) = draft.as_ref().and_then(|draft| Some((draft, draft.name()?))) else { return };
-        let (present, received, starts) = {
-            let extent = lock(&self.extent);
-            (extent.present.clone(), extent.received, extent.starts)
-        };
+        let (present, received) = self.there();
         lock(&self.journal).syncing(received);
+        let Some((draft, name)) = draft.as_ref().and_then(|draft| Some((draft, draft.name()?))) else { return };
         let synced = draft.sync_data();
-        let mut journal = lock(&self.journal);
-        let holds = synced.is_ok() && lock(&self.extent).starts == starts;
-        journal.synced(if holds { present } else { RangeSet::default() });
-        self.write_note(&mut journal, name);
         // The disk says once that it lost something, and would let it be committed the next time.
         if synced.is_err() {
             self.broken.store(true, Ordering::Relaxed);
         }
+        let mut journal = lock(&self.journal);
+        journal.synced(if synced.is_ok() { present } else { RangeSet::default() });
+        self.write_note(&mut journal, name);
+    }
+
+    /// Which bytes are there, and how many came. A copy: whoever asks what is present must not wait for the disk.
+    fn there(&self) -> (RangeSet, u64) {
+        let extent = lock(&self.extent);
+        (extent.present.clone(), extent.received)
     }
 
     fn ended(&self) -> Error {

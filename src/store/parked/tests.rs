@@ -1,8 +1,10 @@
 use std::sync::Arc;
 use std::{fs, path::PathBuf};
 
+use rustix::io::Errno;
+
 use super::super::tests::{Folder, close, content, put, registry};
-use super::super::{Partial, Store};
+use super::super::{Faults, Operation, Partial, Store};
 use super::*;
 use crate::oci::Span;
 
@@ -273,4 +275,22 @@ fn only_so_many_are_parked_and_one_in_use_is_left_alone() {
     parked.park(name(0), entry(0));
     assert_eq!(parked.claim_surplus(at(300)), Some((name(0), entry(0))));
     assert_eq!((parked.claim_surplus(at(300)), parked.reserved()), (None, 2 * MOST as u64));
+}
+
+#[tokio::test]
+async fn bytes_that_the_disk_may_have_lost_are_not_believed_after_a_kill() {
+    let (folder, faults) = (Folder::new(10 << 20), Faults::default());
+    let store = folder.open_faulty(&faults).await.unwrap();
+    let partial = begin(&store, 1).await;
+    partial.write_at(0, &vec![1; HALF]).unwrap();
+    faults.after(0, Operation::Sync, Errno::IO);
+    partial.clone().sync().await;
+    partial.write_at(HALF as u64, &vec![1; HALF]).unwrap();
+    let (file, note) = files(&store, &content(1, 1).0);
+    let as_killed = [&file, &note].map(|path| (path, fs::read(path).unwrap()));
+    drop(partial);
+    close(store).await;
+    as_killed.into_iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    let store = folder.open().await;
+    assert!(store.take_up(&registry(), &content(1, 1).0).await.is_none());
 }

@@ -192,3 +192,17 @@ async fn whoever_asks_does_not_wait_for_a_note_that_is_being_written() {
     drop(writing);
     assert!(partial.is_sync_due());
 }
+
+#[tokio::test]
+async fn what_is_kept_nowhere_is_not_made_durable_again_and_again() {
+    let folder = Folder::new(200 << 20);
+    let store = folder.open().await;
+    let (kept, bytes, _) = begin(&store, 1, 65 << 20, Some(65 << 20)).await;
+    let (other, ..) = begin(&store, 1, 65 << 20, Some(65 << 20)).await;
+    for partial in [kept, other] {
+        partial.write_at(0, &bytes).unwrap();
+        assert!(partial.is_sync_due());
+        partial.clone().sync().await;
+        assert!(!partial.is_sync_due());
+    }
+}
