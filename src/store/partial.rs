@@ -199,7 +199,7 @@ impl Partial {
             let journal = std::mem::take(&mut *lock(&self.journal));
             // A file that the disk has lost bytes of goes with its draft.
             if !self.broken.load(Ordering::Relaxed) {
-                journal::keep(draft, &self.subject, &lock(&self.extent), journal, true);
+                journal::keep(draft, &self.subject, self.there(), journal, true);
             }
         })
         .await;
@@ -318,10 +318,10 @@ impl Drop for Partial {
         let draft = self.draft.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(draft) = draft else { return };
         let subject = self.subject.clone();
-        let extent = std::mem::take(self.extent.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let there = self.there();
         let journal = std::mem::take(self.journal.get_mut().unwrap_or_else(PoisonError::into_inner));
         let broken = *self.broken.get_mut();
-        let end = move || if broken { drop(draft) } else { journal::keep(draft, &subject, &extent, journal, false) };
+        let end = move || if broken { drop(draft) } else { journal::keep(draft, &subject, there, journal, false) };
         match tokio::runtime::Handle::try_current() {
             // It ends without being waited for.
             Ok(_) => drop(pool::start(end)),

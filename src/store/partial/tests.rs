@@ -206,3 +206,22 @@ async fn what_is_kept_nowhere_is_not_made_durable_again_and_again() {
         assert!(!partial.is_sync_due());
     }
 }
+
+#[tokio::test]
+async fn parking_keeps_nobody_from_asking_what_is_there() {
+    let (folder, faults) = (Folder::new(10 << 20), Faults::default());
+    let store = folder.open_faulty(&faults).await.unwrap();
+    let (partial, bytes, _) = begin(&store, 1, 2 << 20, Some(2 << 20)).await;
+    partial.write_at(0, &bytes[..1 << 20]).unwrap();
+    let (asked, asks) = std::sync::mpsc::channel();
+    let asking = partial.clone();
+    faults.decide(move |operation| {
+        if operation == Operation::Sync {
+            asked.send(asking.extent.try_lock().is_ok()).unwrap();
+        }
+        None
+    });
+    partial.park().await;
+    assert_eq!(asks.try_iter().collect::<Vec<_>>(), [true]);
+    faults.lift();
+}
