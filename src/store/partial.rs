@@ -322,11 +322,7 @@ impl Drop for Partial {
         let journal = std::mem::take(self.journal.get_mut().unwrap_or_else(PoisonError::into_inner));
         let broken = *self.broken.get_mut();
         let end = move || if broken { drop(draft) } else { journal::keep(draft, &subject, there, journal, false) };
-        match tokio::runtime::Handle::try_current() {
-            // It ends without being waited for.
-            Ok(_) => drop(pool::start(end)),
-            Err(_) => end(),
-        }
+        pool::in_any_case(end);
     }
 }
 

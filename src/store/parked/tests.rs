@@ -294,3 +294,26 @@ async fn bytes_that_the_disk_may_have_lost_are_not_believed_after_a_kill() {
     let store = folder.open().await;
     assert!(store.take_up(&registry(), &content(1, 1).0).await.is_none());
 }
+
+#[test]
+fn a_download_outlives_a_runtime_that_ends_under_it() {
+    let folder = Folder::new(10 << 20);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = runtime.block_on(folder.open());
+    let partial = runtime.block_on(begin(&store, 1));
+    partial.write_at(0, &vec![1; HALF]).unwrap();
+    let (end, ending) = std::sync::mpsc::channel::<()>();
+    let (told, ended) = std::sync::mpsc::channel();
+    runtime.spawn_blocking(move || {
+        let _ = ending.recv();
+        drop((partial, store));
+        told.send(()).unwrap();
+    });
+    runtime.shutdown_background();
+    drop(end);
+    ended.recv().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = runtime.block_on(folder.open());
+    let partial = runtime.block_on(store.take_up(&registry(), &content(1, 1).0));
+    assert_eq!(partial.unwrap().present_until(0), HALF as u64);
+}
