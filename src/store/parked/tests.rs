@@ -317,3 +317,33 @@ fn a_download_outlives_a_runtime_that_ends_under_it() {
     let partial = runtime.block_on(store.take_up(&registry(), &content(1, 1).0));
     assert_eq!(partial.unwrap().present_until(0), HALF as u64);
 }
+
+#[tokio::test]
+async fn what_cannot_be_deleted_is_not_taken_up_and_goes_when_it_can() {
+    let (folder, faults) = (Folder::new(10 << 20), Faults::default());
+    let store = folder.open_faulty(&faults).await.unwrap();
+    let partial = begin(&store, 1).await;
+    partial.write_at(0, &vec![1; HALF]).unwrap();
+    faults.always(Operation::Remove, Errno::IO);
+    partial.discard().await;
+    assert!(store.take_up(&registry(), &content(1, 1).0).await.is_none(), "somebody found it wrong");
+    assert_eq!(folder.partials(), 2);
+    faults.lift();
+    store.keep_house().await;
+    assert_eq!((folder.partials(), store.content.telemetry.health.report().contains("delete")), (0, false));
+    parked(&store, 1).await;
+    assert!(store.take_up(&registry(), &content(1, 1).0).await.is_some(), "its name is free");
+}
+
+#[tokio::test]
+async fn one_file_that_cannot_be_deleted_keeps_no_others_room() {
+    let folder = Folder::new(10 << 20);
+    let store = folder.open().await;
+    let stuck = parked(&store, 1).await;
+    parked(&store, 2).await;
+    parked(&store, 3).await;
+    let (file, _) = files(&store, &stuck);
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    drop(store.begin(&registry(), &content(9, 1).0, Some(10 << 20)).await.expect("the room of all that is parked"));
+}
