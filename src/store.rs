@@ -299,6 +299,7 @@ impl Store {
     async fn keep_house(&self) {
         self.with_content(|content| {
             content.delete_again();
+            content.delete_kept_again();
             content.drop_surplus(SystemTime::now());
         })
         .await;

@@ -10,7 +10,7 @@ use super::freshness::age;
 use super::{Error, Kind, Mirror, Place};
 use crate::oci::{RegistryName, RepositoryName};
 use crate::policy::Permit;
-use crate::request::{Item, Served};
+use crate::request::{Item, Served, Target};
 use crate::store::ListRecord;
 use crate::upstream::{ListReply, Page, ReferrersQuery};
 
@@ -72,8 +72,8 @@ impl Mirror {
         let work = key.clone();
         let (flight, joined) = self.lists.join_or_start(&key, || async move {
             let fetched = mirror.fetch_list(&place, &item, &query, &work).await;
-            if first && fetched.as_ref().is_err_and(|error| error.kind == Kind::NotFound) {
-                mirror.absent.insert(&target);
+            if let Err(error) = &fetched {
+                mirror.conclude_list(error, &work, first.then_some(&target));
             }
             fetched
         });
@@ -81,6 +81,16 @@ impl Mirror {
             (Ok(list), _) => Ok(ListAnswer { served: if joined { Served::Joined } else { Served::Miss }, ..(*list).clone() }),
             (Err(error), Some(held)) if !error.is_authoritative() => Ok(answer(held, Served::Stale, now)),
             (Err(error), _) => Err(error),
+        }
+    }
+
+    /// A list that the upstream took back may no longer stand in for it. `whole` is what its first page was asked for.
+    fn conclude_list(&self, error: &Error, key: &ListKey, whole: Option<&Target>) {
+        if error.is_authoritative() {
+            self.store.remove_list(&key.0, &key.1, &key.2);
+        }
+        if error.kind == Kind::NotFound {
+            whole.into_iter().for_each(|target| self.absent.insert(target));
         }
     }
 

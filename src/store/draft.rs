@@ -174,7 +174,9 @@ impl Drop for Draft {
     fn drop(&mut self) {
         let reserved = self.take_reserved();
         match self.name.take() {
-            Some(name) => self.content.discard_kept(&name, reserved),
+            Some(name) => {
+                self.content.discard_kept(&name, reserved);
+            }
             None if self.placed => {}
             None => {
                 self.content.delete_unfinished(std::mem::take(&mut self.path));

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::content::{Content, lock};
 use super::layout::{Layout, Leftover, Name};
+use super::trouble::DELETING;
 use crate::oci::{Digest, RegistryName};
 
 /// More are not kept.
@@ -21,6 +22,8 @@ const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Parked {
     /// `None` where one is in use.
     entries: HashMap<Name, Option<Entry>>,
+    /// Those in use whose files could not be deleted.
+    undeleted: Vec<Name>,
 }
 
 /// A parked download.
@@ -114,16 +117,28 @@ impl Content {
         match claim {
             Claim::InUse => {}
             Claim::Free => self.parked().free(&name),
-            Claim::Parked(entry) => self.discard_kept(&name, entry.reserved),
+            Claim::Parked(entry) => {
+                self.discard_kept(&name, entry.reserved);
+            }
         }
     }
 
-    /// Deletes the files of a name in use, frees it, and gives its room back.
-    pub(super) fn discard_kept(&self, name: &Name, reserved: u64) {
-        if self.delete_kept(name) {
+    /// Deletes the files of a name in use, frees it, and gives its room back. Whether they are gone.
+    pub(super) fn discard_kept(&self, name: &Name, reserved: u64) -> bool {
+        let deleted = self.delete_kept(name);
+        if deleted {
             self.parked().free(name);
         }
         self.release(reserved);
+        deleted
+    }
+
+    /// Deletes the files that could not be deleted before.
+    pub(super) fn delete_kept_again(&self) {
+        let undeleted = std::mem::take(&mut self.parked().undeleted);
+        for name in undeleted {
+            self.discard_kept(&name, 0);
+        }
     }
 
     /// Parks what is in use.
@@ -138,9 +153,6 @@ impl Content {
             let surplus = self.parked().claim_surplus(now);
             let Some((name, entry)) = surplus else { return };
             self.discard_kept(&name, entry.reserved);
-            if !self.is_free(&name) {
-                return;
-            }
         }
     }
 
@@ -150,11 +162,7 @@ impl Content {
         while !enough(freed) {
             let oldest = self.parked().claim_oldest();
             let Some((name, entry)) = oldest else { break };
-            self.discard_kept(&name, entry.reserved);
-            if !self.is_free(&name) {
-                break;
-            }
-            freed += entry.reserved;
+            freed += if self.discard_kept(&name, entry.reserved) { entry.reserved } else { 0 };
         }
         freed
     }
@@ -203,20 +211,17 @@ impl Content {
     }
 
     /// The note first: a file without one is of no use to anybody, whatever happens next. Where the disk does not let it, the
-    /// name stays, to be tried again before all others. Whether both are gone.
+    /// name stays in use until [`Content::delete_kept_again`]: nobody takes up what was to go. Whether both are gone.
     fn delete_kept(&self, name: &Name) -> bool {
         for path in [self.layout.note(name), self.layout.kept(name)] {
             if let Err(error) = self.disk.remove(&path) {
                 self.failed("delete", "cannot delete", &path, error);
-                self.parked().park(name.clone(), Entry { reserved: 0, since: SystemTime::UNIX_EPOCH });
+                self.parked().undeleted.push(name.clone());
                 return false;
             }
         }
+        self.worked(DELETING);
         true
-    }
-
-    fn is_free(&self, name: &Name) -> bool {
-        !self.parked().entries.contains_key(name)
     }
 }
 

@@ -129,7 +129,9 @@ impl Partial {
     /// Whether enough bytes came since [`Partial::sync`] to call it again.
     pub fn is_sync_due(&self) -> bool {
         let received = lock(&self.extent).received;
-        self.subject.length.is_some() && lock(&self.journal).is_sync_due(received)
+        // A disk that hangs may have whoever holds it, and this is asked where nobody may wait for a disk.
+        let journal = self.journal.try_lock();
+        self.subject.length.is_some() && journal.is_ok_and(|journal| journal.is_sync_due(received))
     }
 
     /// Makes durable what is there, beside the writers: a crash of the machine loses what came later. Dropping the future does
@@ -197,7 +199,7 @@ impl Partial {
             let journal = std::mem::take(&mut *lock(&self.journal));
             // A file that the disk has lost bytes of goes with its draft.
             if !self.broken.load(Ordering::Relaxed) {
-                journal::keep(draft, &self.subject, &lock(&self.extent), journal, true);
+                journal::keep(draft, &self.subject, self.there(), journal, true);
             }
         })
         .await;
@@ -273,32 +275,32 @@ impl Partial {
     }
 
     fn write_note(&self, journal: &mut Journal, name: &Name) {
-        // Whoever asks what is present must not wait for the disk.
-        let (present, received) = {
-            let extent = lock(&self.extent);
-            (extent.present.clone(), extent.received)
-        };
+        let (present, received) = self.there();
+        // What the disk may have lost is not to be taken up by who does not know of it.
+        let present = if self.broken.load(Ordering::Relaxed) { RangeSet::default() } else { present };
         // It was told of, and costs nobody anything but these bytes after a restart: all are verified in the end.
         let _ = journal.write(&self.content, name, &self.subject, &present, received);
     }
 
     fn sync_now(&self) {
         let draft = self.draft.read().unwrap_or_else(PoisonError::into_inner);
-        let Some((draft, name)) = draft.as_ref().and_then(|draft| Some((draft, draft.name()?))) else { return };
-        let (present, received, starts) = {
-            let extent = lock(&self.extent);
-            (extent.present.clone(), extent.received, extent.starts)
-        };
+        let (present, received) = self.there();
         lock(&self.journal).syncing(received);
+        let Some((draft, name)) = draft.as_ref().and_then(|draft| Some((draft, draft.name()?))) else { return };
         let synced = draft.sync_data();
-        let mut journal = lock(&self.journal);
-        let holds = synced.is_ok() && lock(&self.extent).starts == starts;
-        journal.synced(if holds { present } else { RangeSet::default() });
-        self.write_note(&mut journal, name);
         // The disk says once that it lost something, and would let it be committed the next time.
         if synced.is_err() {
             self.broken.store(true, Ordering::Relaxed);
         }
+        let mut journal = lock(&self.journal);
+        journal.synced(if synced.is_ok() { present } else { RangeSet::default() });
+        self.write_note(&mut journal, name);
+    }
+
+    /// Which bytes are there, and how many came. A copy: whoever asks what is present must not wait for the disk.
+    fn there(&self) -> (RangeSet, u64) {
+        let extent = lock(&self.extent);
+        (extent.present.clone(), extent.received)
     }
 
     fn ended(&self) -> Error {
@@ -316,15 +318,11 @@ impl Drop for Partial {
         let draft = self.draft.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(draft) = draft else { return };
         let subject = self.subject.clone();
-        let extent = std::mem::take(self.extent.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let there = self.there();
         let journal = std::mem::take(self.journal.get_mut().unwrap_or_else(PoisonError::into_inner));
         let broken = *self.broken.get_mut();
-        let end = move || if broken { drop(draft) } else { journal::keep(draft, &subject, &extent, journal, false) };
-        match tokio::runtime::Handle::try_current() {
-            // It ends without being waited for.
-            Ok(_) => drop(pool::start(end)),
-            Err(_) => end(),
-        }
+        let end = move || if broken { drop(draft) } else { journal::keep(draft, &subject, there, journal, false) };
+        pool::in_any_case(end);
     }
 }
 

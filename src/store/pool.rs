@@ -1,5 +1,6 @@
 //! The way to the blocking pool.
 
+use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinHandle};
 
 /// Runs `work`, which may block, on the blocking pool, to its end even if the future is dropped once it was polled. A panic in
@@ -23,6 +24,27 @@ pub(super) fn start<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
         });
     }
     tokio::task::spawn_blocking(work)
+}
+
+/// As [`start`], for what must be done though nobody waits. Where there is no runtime, or it is shutting down and takes nothing
+/// any more, it runs here.
+pub(super) fn in_any_case(work: impl FnOnce() + Send + 'static) {
+    let work = AtTheLatest(Some(work));
+    match Handle::try_current() {
+        Ok(_) => drop(start(move || drop(work))),
+        Err(_) => drop(work),
+    }
+}
+
+/// Does its work when it is dropped.
+struct AtTheLatest<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for AtTheLatest<F> {
+    fn drop(&mut self) {
+        if let Some(work) = self.0.take() {
+            work();
+        }
+    }
 }
 
 /// Whether work for the pool runs on the calling thread: in some tests, and never in the program.

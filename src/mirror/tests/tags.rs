@@ -1,6 +1,7 @@
 //! Tags and manifests: how long they wait, what is served meanwhile, and what is remembered.
 
 use super::*;
+use crate::store::ListRecord;
 
 const DEADLINE: Duration = Duration::from_millis(1500);
 
@@ -128,6 +129,22 @@ async fn a_page_that_is_not_there_says_nothing_of_the_list() {
     let (permit, page) = (permit("app", Item::Tags), ListQuery { last: Some("x".to_owned()), ..ListQuery::default() });
     assert_eq!(bench.mirror.list(&permit, &page).await.unwrap_err().kind, Kind::NotFound);
     assert!(bench.mirror.list(&permit, &ListQuery::default()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_the_upstream_took_back_does_not_stand_in_for_it() {
+    for (first, kind) in [(404, None), (403, None), (500, Some(Served::Stale))] {
+        let bench = Bench::new(move |asked| Reply::status(if asked.nth == 0 { first } else { 500 })).await;
+        let permit = permit("app", Item::Tags);
+        let Target { registry, repository, .. } = permit.target();
+        let fetched = SystemTime::now() - HOUR;
+        let record = ListRecord { body: Bytes::new(), media_type: None, filters_applied: None, next: None, fetched };
+        bench.store.put_list(registry, repository, "tags None None None", record);
+        let list = || async { bench.mirror.list(&permit, &ListQuery::default()).await.ok().map(|list| list.served) };
+        assert_eq!(list().await, kind, "{first}");
+        tokio::time::sleep(MINUTE).await;
+        assert_eq!(list().await, kind, "{first}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

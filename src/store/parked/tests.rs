@@ -1,8 +1,10 @@
 use std::sync::Arc;
 use std::{fs, path::PathBuf};
 
+use rustix::io::Errno;
+
 use super::super::tests::{Folder, close, content, put, registry};
-use super::super::{Partial, Store};
+use super::super::{Faults, Operation, Partial, Store};
 use super::*;
 use crate::oci::Span;
 
@@ -273,4 +275,75 @@ fn only_so_many_are_parked_and_one_in_use_is_left_alone() {
     parked.park(name(0), entry(0));
     assert_eq!(parked.claim_surplus(at(300)), Some((name(0), entry(0))));
     assert_eq!((parked.claim_surplus(at(300)), parked.reserved()), (None, 2 * MOST as u64));
+}
+
+#[tokio::test]
+async fn bytes_that_the_disk_may_have_lost_are_not_believed_after_a_kill() {
+    let (folder, faults) = (Folder::new(10 << 20), Faults::default());
+    let store = folder.open_faulty(&faults).await.unwrap();
+    let partial = begin(&store, 1).await;
+    partial.write_at(0, &vec![1; HALF]).unwrap();
+    faults.after(0, Operation::Sync, Errno::IO);
+    partial.clone().sync().await;
+    partial.write_at(HALF as u64, &vec![1; HALF]).unwrap();
+    let (file, note) = files(&store, &content(1, 1).0);
+    let as_killed = [&file, &note].map(|path| (path, fs::read(path).unwrap()));
+    drop(partial);
+    close(store).await;
+    as_killed.into_iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    let store = folder.open().await;
+    assert!(store.take_up(&registry(), &content(1, 1).0).await.is_none());
+}
+
+#[test]
+fn a_download_outlives_a_runtime_that_ends_under_it() {
+    let folder = Folder::new(10 << 20);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = runtime.block_on(folder.open());
+    let partial = runtime.block_on(begin(&store, 1));
+    partial.write_at(0, &vec![1; HALF]).unwrap();
+    let (end, ending) = std::sync::mpsc::channel::<()>();
+    let (told, ended) = std::sync::mpsc::channel();
+    runtime.spawn_blocking(move || {
+        let _ = ending.recv();
+        drop((partial, store));
+        told.send(()).unwrap();
+    });
+    runtime.shutdown_background();
+    drop(end);
+    ended.recv().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = runtime.block_on(folder.open());
+    let partial = runtime.block_on(store.take_up(&registry(), &content(1, 1).0));
+    assert_eq!(partial.unwrap().present_until(0), HALF as u64);
+}
+
+#[tokio::test]
+async fn what_cannot_be_deleted_is_not_taken_up_and_goes_when_it_can() {
+    let (folder, faults) = (Folder::new(10 << 20), Faults::default());
+    let store = folder.open_faulty(&faults).await.unwrap();
+    let partial = begin(&store, 1).await;
+    partial.write_at(0, &vec![1; HALF]).unwrap();
+    faults.always(Operation::Remove, Errno::IO);
+    partial.discard().await;
+    assert!(store.take_up(&registry(), &content(1, 1).0).await.is_none(), "somebody found it wrong");
+    assert_eq!(folder.partials(), 2);
+    faults.lift();
+    store.keep_house().await;
+    assert_eq!((folder.partials(), store.content.telemetry.health.report().contains("delete")), (0, false));
+    parked(&store, 1).await;
+    assert!(store.take_up(&registry(), &content(1, 1).0).await.is_some(), "its name is free");
+}
+
+#[tokio::test]
+async fn one_file_that_cannot_be_deleted_keeps_no_others_room() {
+    let folder = Folder::new(10 << 20);
+    let store = folder.open().await;
+    let stuck = parked(&store, 1).await;
+    parked(&store, 2).await;
+    parked(&store, 3).await;
+    let (file, _) = files(&store, &stuck);
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    drop(store.begin(&registry(), &content(9, 1).0, Some(10 << 20)).await.expect("the room of all that is parked"));
 }

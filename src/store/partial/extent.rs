@@ -15,8 +15,6 @@ pub(super) struct Extent {
     changed: RangeSet,
     /// How many bytes came in all; some may have come twice.
     pub(super) received: u64,
-    /// How often it started over.
-    pub(super) starts: u64,
 }
 
 impl Extent {
@@ -34,7 +32,6 @@ impl Extent {
     pub(super) fn start_over(&mut self) {
         let present = std::mem::take(&mut self.present);
         self.before.extend(&present);
-        self.starts += 1;
     }
 
     /// The bytes at `offset` are about to be replaced by others.

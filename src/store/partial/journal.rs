@@ -2,7 +2,6 @@
 
 use std::fs::File;
 
-use super::extent::Extent;
 use super::note::{Note, SIZE};
 use crate::oci::{Digest, RegistryName};
 use crate::store::content::Content;
@@ -94,16 +93,17 @@ impl Journal {
 }
 
 /// Ends a download for now: what is worth it waits to be taken up, durable where `sync` says so. All else goes.
-pub(super) fn keep(draft: Draft, subject: &Subject, extent: &Extent, mut journal: Journal, sync: bool) {
-    let content = draft.content().clone();
-    let Some(name) = draft.name().cloned().filter(|_| !extent.present.is_empty()) else { return };
+/// `there` is what is in its file, and how many bytes came.
+pub(super) fn keep(draft: Draft, subject: &Subject, there: (RangeSet, u64), mut journal: Journal, sync: bool) {
+    let (content, (present, received)) = (draft.content().clone(), there);
+    let Some(name) = draft.name().cloned().filter(|_| !present.is_empty()) else { return };
     if sync {
         if draft.sync_data().is_err() {
             return;
         }
-        journal.durable = extent.present.clone();
+        journal.durable = present.clone();
     }
-    if journal.write(&content, &name, subject, &extent.present, extent.received).is_ok() {
+    if journal.write(&content, &name, subject, &present, received).is_ok() {
         draft.park();
     }
 }

@@ -180,3 +180,48 @@ async fn a_disk_that_lost_bytes_once_does_not_get_them_committed() {
     assert_eq!(partial.commit().await.unwrap_err().kind, Kind::Io);
     assert_eq!((store.open_blob(&digest).await.unwrap().is_none(), folder.partials()), (true, 0));
 }
+
+#[tokio::test]
+async fn whoever_asks_does_not_wait_for_a_note_that_is_being_written() {
+    let folder = Folder::new(100 << 20);
+    let store = folder.open().await;
+    let (partial, bytes, _) = begin(&store, 1, 65 << 20, Some(65 << 20)).await;
+    partial.write_at(0, &bytes).unwrap();
+    let writing = partial.journal.lock().unwrap();
+    assert!(!partial.is_sync_due());
+    drop(writing);
+    assert!(partial.is_sync_due());
+}
+
+#[tokio::test]
+async fn what_is_kept_nowhere_is_not_made_durable_again_and_again() {
+    let folder = Folder::new(200 << 20);
+    let store = folder.open().await;
+    let (kept, bytes, _) = begin(&store, 1, 65 << 20, Some(65 << 20)).await;
+    let (other, ..) = begin(&store, 1, 65 << 20, Some(65 << 20)).await;
+    for partial in [kept, other] {
+        partial.write_at(0, &bytes).unwrap();
+        assert!(partial.is_sync_due());
+        partial.clone().sync().await;
+        assert!(!partial.is_sync_due());
+    }
+}
+
+#[tokio::test]
+async fn parking_keeps_nobody_from_asking_what_is_there() {
+    let (folder, faults) = (Folder::new(10 << 20), Faults::default());
+    let store = folder.open_faulty(&faults).await.unwrap();
+    let (partial, bytes, _) = begin(&store, 1, 2 << 20, Some(2 << 20)).await;
+    partial.write_at(0, &bytes[..1 << 20]).unwrap();
+    let (asked, asks) = std::sync::mpsc::channel();
+    let asking = partial.clone();
+    faults.decide(move |operation| {
+        if operation == Operation::Sync {
+            asked.send(asking.extent.try_lock().is_ok()).unwrap();
+        }
+        None
+    });
+    partial.park().await;
+    assert_eq!(asks.try_iter().collect::<Vec<_>>(), [true]);
+    faults.lift();
+}
