@@ -108,7 +108,7 @@ impl<'a> Feed<'a> {
                     at = step.end;
                 }
                 Next::Wait => self.claims.wait(at).await,
-                Next::Read(until) => at = self.read(at, until).await?,
+                Next::Read(_) => at = self.read(at).await?,
                 Next::Drain(until) => self.drain(until).await?,
                 Next::Ask { from, until } => self.ask(from, until).await?,
             }
@@ -123,11 +123,13 @@ impl<'a> Feed<'a> {
         plan::next(at, length, missing, &self.claims.spans(), line)
     }
 
-    async fn read(&mut self, at: u64, until: u64) -> Result<u64, Ending> {
+    async fn read(&mut self, at: u64) -> Result<u64, Ending> {
         let Some((mut bytes, url)) = self.chunk().await? else { return Ok(at) };
         if let Some(length) = self.length.filter(|length| bytes.len() as u64 > length - at) {
             return Err(Ending::Wrong(self.attempt.wrong(format_args!("more than the {length} bytes announced"))));
         }
+        // Meanwhile others may have fetched some of these, or begun to. No byte is written twice, for only one of them is hashed.
+        let until = if let Next::Read(until) = self.next(at) { until } else { at };
         let wanted = usize::try_from(until - at).unwrap_or(usize::MAX).min(bytes.len());
         let rest = bytes.split_off(wanted);
         let taken = bytes.len() as u64;
@@ -139,6 +141,8 @@ impl<'a> Feed<'a> {
         self.trouble = None;
         self.attempt.received(Instant::now(), url, taken);
         self.resumes.progressed(taken);
+        // Before anybody is waited for: behind it, nothing is fetched beside.
+        self.attempt.reached(at + taken);
         self.hand_on(Item::Bytes(at, bytes)).await?;
         Ok(at + taken)
     }

@@ -137,3 +137,38 @@ async fn wrong_bytes_from_beside_are_found_and_all_is_fetched_again() {
     assert!(bench.pull("app", digest_of(&large())).await.unwrap() == large(), "the download went on");
     assert_eq!(slow.asked.lock().unwrap().last(), Some(&(0, 16 * M)), "from one who can be blamed");
 }
+
+/// What is far ahead comes all at once, while it is fetched beside or just after that.
+#[tokio::test(start_paused = true)]
+async fn wrong_bytes_from_beside_are_found_also_where_the_main_transfer_catches_up_meanwhile() {
+    for pause in [5, 0] {
+        let bench = Bench::new(move |asked| match asked.nth {
+            0 => Reply::status(200)
+                .header("content-length", &(16 * M).to_string())
+                .step(Step::Pause(Duration::from_secs(1)))
+                .step(Step::Bytes(large().slice(..64 * K)))
+                .step(Step::Pause(Duration::from_secs(2)))
+                .step(Step::Bytes(large().slice(64 * K..M)))
+                .step(Step::Pause(Duration::from_secs(20)))
+                .step(Step::Bytes(large().slice(M..))),
+            1 => Reply::status(206)
+                .header("content-range", &format!("bytes {}-{}/{}", 300 * K, 8 * M + 300 * K - 1, 16 * M))
+                .step(Step::Pause(Duration::from_secs(pause)))
+                .step(Step::Bytes(vec![7; 256 * K].into()))
+                .step(Step::Break),
+            _ => Slow::new().reply(asked, Duration::ZERO),
+        })
+        .await;
+        let answer = bench.blob("app", digest_of(&large())).await.unwrap();
+        let pieces = answer.content.as_ref().unwrap().span(Span::new(300 * K as u64, 16 * M as u64));
+        drop(answer);
+        let (_, ended) = read_pieces(pieces).await;
+        assert!(ended.is_err() || ended.unwrap() == large()[300 * K..], "{pause} s: a wrong answer was completed");
+        bench.idle().await;
+        for _ in 0..2 {
+            let pulled = bench.pull("app", digest_of(&large())).await.unwrap();
+            assert!(pulled == large(), "{pause} s: what is not the blob was stored as it");
+            bench.idle().await;
+        }
+    }
+}
