@@ -271,3 +271,26 @@ async fn one_range_of_what_is_passed_on_is_exact() {
     drop(content);
     assert!(read_pieces(part).await.1.unwrap() == long()[1_000_000..]);
 }
+
+/// Where the upstream tells no length, the client is told the manifest's and takes what comes up to there for the whole.
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_the_length_that_a_manifest_gave_waits_for_the_digest() {
+    for promised in [0, 100_000] {
+        let layers = format!(r#"[{{"mediaType":"a/b","digest":"{}","size":{promised}}}]"#, digest_of(&layer()));
+        let body: Bytes = format!(r#"{{"schemaVersion":2,"mediaType":"{IMAGE}","layers":{layers}}}"#).into();
+        let digest = digest_of(&body);
+        // Of the bytes that are not the blob, so many come that those before the last 64 KiB are as many as were promised.
+        let wrong = move || Reply::status(200).step(Step::Bytes(vec![7; promised + 65_536].into())).step(Step::Pause(MINUTE / 4));
+        let bench = Bench::new(move |asked| match asked.path.contains("/manifests/") {
+            true => manifest_reply(asked, &body),
+            false => wrong(),
+        })
+        .await;
+        bench.manifest(digest).await.unwrap();
+        let (told, got) = match bench.blob("app", digest_of(&layer())).await {
+            Ok(answer) => (answer.length, read(answer).await.0),
+            Err(_) => (None, 0),
+        };
+        assert_ne!(told, Some(got as u64), "a wrong answer was completed");
+    }
+}
