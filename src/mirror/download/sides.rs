@@ -119,12 +119,17 @@ impl Sides<'_> {
                 () = readers.wanted() => {}
                 () = tokio::time::sleep(TICK), if waiting => {}
             }
-            while running.len() < MOST && pause <= Instant::now() && self.claims.ranges_work() {
+            while running.len() < MOST && pause <= Instant::now() && self.are_of_use() {
                 let Some(span) = self.piece() else { break };
                 running.push(self.fetch(self.claims.claim(span)));
             }
         }
         while running.next().await.is_some() {}
+    }
+
+    /// Whether pieces can be asked for, and kept.
+    fn are_of_use(&self) -> bool {
+        self.claims.ranges_work() && self.attempt.is_kept()
     }
 
     /// What is to be fetched for one of those who wait. The tail is shown to nobody before all is there.

@@ -2,7 +2,10 @@
 
 use std::sync::Mutex;
 
+use rustix::io::Errno;
+
 use super::*;
+use crate::store::Operation;
 
 const K: usize = 1 << 10;
 const M: usize = 1 << 20;
@@ -171,4 +174,15 @@ async fn wrong_bytes_from_beside_are_found_also_where_the_main_transfer_catches_
             bench.idle().await;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_fetched_beside_that_the_disk_does_not_take() {
+    let (slow, faults) = (Slow::new(), Faults::default());
+    let upstream = slow.clone();
+    let script = move |asked: &Asked| upstream.reply(asked, Duration::from_secs(1));
+    let bench = Bench::on(faults.clone(), &["https://a.test"], ROOM, script).await;
+    faults.always(Operation::Write, Errno::IO);
+    assert!(part(&bench, 10 * M, 10 * M + 100).await == large()[10 * M..10 * M + 100], "from the main transfer, as it goes by");
+    assert_eq!(*slow.asked.lock().unwrap(), [(0, 16 * M)]);
 }
