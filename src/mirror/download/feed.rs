@@ -83,7 +83,10 @@ impl<'a> Feed<'a> {
         let (resumes, unfit) = (Resumes::default(), Vec::new());
         let mut feed =
             Self { attempt, claims, items, line: None, length, validator: None, resumes, unfit, broke: None, trouble: None };
-        reply.into_iter().for_each(|reply| feed.follow(reply));
+        if let Some(reply) = reply {
+            let whole = Span::new(0, length.unwrap_or(u64::MAX));
+            feed.follow(reply, attempt.first_gap(whole).map_or(0, |gap| gap.start));
+        }
         feed
     }
 
@@ -204,11 +207,8 @@ impl<'a> Feed<'a> {
         let same = same.map(|(had, has)| had == has);
         match resume::judge(self.length, reply.length, same, reply.from) {
             Rest::GoOn => {
-                if reply.from < from {
-                    self.claims.ranges_fail();
-                }
                 self.length = self.length.or(reply.length);
-                self.follow(reply);
+                self.follow(reply, from);
                 Ok(())
             }
             Rest::StartOver => Err(Ending::Changed(Some(Box::new(reply)))),
@@ -222,7 +222,11 @@ impl<'a> Feed<'a> {
         }
     }
 
-    fn follow(&mut self, reply: BlobReply) {
+    /// Reads an answer to the question for what comes from `from` on.
+    fn follow(&mut self, reply: BlobReply, from: u64) {
+        if reply.from < from {
+            self.claims.ranges_fail();
+        }
         self.validator = reply.validator.clone();
         self.line = Some(Line { at: reply.from, reply, pending: Bytes::new(), useful: false });
     }

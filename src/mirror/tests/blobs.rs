@@ -294,3 +294,18 @@ async fn an_answer_of_the_length_that_a_manifest_gave_waits_for_the_digest() {
         assert_ne!(told, Some(got as u64), "a wrong answer was completed");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_download_left_is_read_up_to_where_the_upstream_knows_no_ranges() {
+    let bench = Bench::new(|asked| match asked.nth {
+        0 => head_of(&long()).step(Step::Bytes(long().slice(..2_000_000))).step(Step::Break),
+        1..6 => Reply::status(503),
+        _ => Reply::ok(long()),
+    })
+    .await;
+    assert!(bench.pull("app", digest_of(&long())).await.is_err());
+    bench.idle().await;
+    assert_eq!(bench.asked(), 6);
+    assert!(bench.pull("app", digest_of(&long())).await.unwrap() == long());
+    assert_eq!(bench.asked(), 7, "the whole came, and was asked for again");
+}
