@@ -309,3 +309,23 @@ async fn what_an_earlier_download_left_is_read_up_to_where_the_upstream_knows_no
     assert!(bench.pull("app", digest_of(&long())).await.unwrap() == long());
     assert_eq!(bench.asked(), 7, "the whole came, and was asked for again");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_on_while_another_url_is_asked_takes_no_byte_that_is_known_to_be_wrong() {
+    let wrong: Bytes = [&layer()[..100_000], &[7; 100_000]].concat().into();
+    let script = move |asked: &Asked| match asked.host.as_str() {
+        "a.test" => head_of(&wrong)
+            .step(Step::Bytes(wrong.slice(..50_000)))
+            .step(Step::Pause(Duration::from_secs(1)))
+            .step(Step::Bytes(wrong.slice(50_000..))),
+        _ => Reply::After(Duration::from_secs(5), Reply::ok(layer()).into()),
+    };
+    let bench = Bench::with(&["https://a.test", "https://b.test"], ROOM, script).await;
+    let mut pieces = bench.blob("app", digest_of(&layer())).await.unwrap().content.unwrap().whole();
+    let mut all = bytes_of(&pieces.next().await.unwrap().unwrap());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    while let Some(piece) = pieces.next().await {
+        all.extend(bytes_of(&piece.unwrap()));
+    }
+    assert!(all == layer());
+}
