@@ -131,7 +131,9 @@ impl Mirror {
         if joined {
             self.telemetry.metrics.joined();
         }
-        let length = seat.download.head().await?.or_else(|| self.sizes.get(place, digest));
+        // A promise of nothing would be a whole answer before the digest is known.
+        let promised = || self.sizes.get(place, digest).filter(|size| *size > 0);
+        let length = seat.download.head().await?.or_else(promised);
         let served = if joined { Served::Joined } else { Served::Miss };
         Ok(BlobAnswer { digest: *digest, length, content: Some(Content::filling(seat, length)), served })
     }

@@ -19,7 +19,7 @@ use super::*;
 use crate::config::{Cache, Freshness};
 use crate::oci::{Algorithm, Reference, RepositoryName, Span, Tag};
 use crate::request::{Item, Served, Target};
-use crate::store::TagRecord;
+use crate::store::{Faults, TagRecord};
 use crate::upstream::scripted::{Reply, Scripted, Step, config, registry};
 
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -66,10 +66,15 @@ impl Bench {
     }
 
     async fn with(urls: &[&str], room: u64, script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+        Self::on(Faults::default(), urls, room, script).await
+    }
+
+    /// One whose disk fails so.
+    async fn on(faults: Faults, urls: &[&str], room: u64, script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache { directory: folder.path().join("cache"), max_size: Some(room), memory: 1 << 20 };
         let telemetry = Telemetry::quiet();
-        let store = Store::open(&cache, telemetry.clone()).await.unwrap();
+        let store = Store::open_faulty(&cache, telemetry.clone(), faults).await.unwrap();
         let (tracker, stop, other) = (TaskTracker::new(), CancellationToken::new(), upstream(script));
         let upstreams = Upstreams::new(&config([registry_at(urls)]), other.clone(), telemetry.clone()).unwrap();
         let mirror = Mirror::new(store.clone(), upstreams, telemetry, tracker.clone(), stop.clone());

@@ -41,7 +41,7 @@ impl<'a> Attempt<'a> {
     pub(super) async fn run(&self, reply: Option<BlobReply>) -> Result<u64, Ending> {
         let (items, queue) = mpsc::channel(QUEUE);
         let (claims, over) = (Claims::default(), CancellationToken::new());
-        let kept = self.course.partial.clone().filter(|_| self.fill.download.is_kept());
+        let kept = self.course.partial.clone().filter(|_| self.is_kept());
         let feed = Feed::new(self, &claims, reply, self.course.length, items);
         let feed = async {
             let ended = feed.run().await;
@@ -68,6 +68,11 @@ impl<'a> Attempt<'a> {
 
     pub(super) fn hasher(&self) -> Hasher {
         self.fill.digest.algorithm().hasher()
+    }
+
+    /// Whether the file takes what comes.
+    pub(super) fn is_kept(&self) -> bool {
+        self.fill.download.is_kept()
     }
 
     pub(super) fn readers(&self) -> &Readers {

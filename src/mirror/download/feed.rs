@@ -83,7 +83,10 @@ impl<'a> Feed<'a> {
         let (resumes, unfit) = (Resumes::default(), Vec::new());
         let mut feed =
             Self { attempt, claims, items, line: None, length, validator: None, resumes, unfit, broke: Vec::new(), trouble: None };
-        reply.into_iter().for_each(|reply| feed.follow(reply));
+        if let Some(reply) = reply {
+            let whole = Span::new(0, length.unwrap_or(u64::MAX));
+            feed.follow(reply, attempt.first_gap(whole).map_or(0, |gap| gap.start));
+        }
         feed
     }
 
@@ -108,7 +111,7 @@ impl<'a> Feed<'a> {
                     at = step.end;
                 }
                 Next::Wait => self.claims.wait(at).await,
-                Next::Read(until) => at = self.read(at, until).await?,
+                Next::Read(_) => at = self.read(at).await?,
                 Next::Drain(until) => self.drain(until).await?,
                 Next::Ask { from, until } => self.ask(from, until).await?,
             }
@@ -123,11 +126,13 @@ impl<'a> Feed<'a> {
         plan::next(at, length, missing, &self.claims.spans(), line)
     }
 
-    async fn read(&mut self, at: u64, until: u64) -> Result<u64, Ending> {
+    async fn read(&mut self, at: u64) -> Result<u64, Ending> {
         let Some((mut bytes, url)) = self.chunk().await? else { return Ok(at) };
         if let Some(length) = self.length.filter(|length| bytes.len() as u64 > length - at) {
             return Err(Ending::Wrong(self.attempt.wrong(format_args!("more than the {length} bytes announced"))));
         }
+        // Meanwhile others may have fetched some of these, or begun to. No byte is written twice, for only one of them is hashed.
+        let until = if let Next::Read(until) = self.next(at) { until } else { at };
         let wanted = usize::try_from(until - at).unwrap_or(usize::MAX).min(bytes.len());
         let rest = bytes.split_off(wanted);
         let taken = bytes.len() as u64;
@@ -141,6 +146,8 @@ impl<'a> Feed<'a> {
         if self.resumes.progressed(taken) {
             self.broke.clear();
         }
+        // Before anybody is waited for: behind it, nothing is fetched beside.
+        self.attempt.reached(at + taken);
         self.hand_on(Item::Bytes(at, bytes)).await?;
         Ok(at + taken)
     }
@@ -203,11 +210,8 @@ impl<'a> Feed<'a> {
         let same = same.map(|(had, has)| had == has);
         match resume::judge(self.length, reply.length, same, reply.from) {
             Rest::GoOn => {
-                if reply.from < from {
-                    self.claims.ranges_fail();
-                }
                 self.length = self.length.or(reply.length);
-                self.follow(reply);
+                self.follow(reply, from);
                 Ok(())
             }
             Rest::StartOver => Err(Ending::Changed(Some(Box::new(reply)))),
@@ -221,7 +225,11 @@ impl<'a> Feed<'a> {
         }
     }
 
-    fn follow(&mut self, reply: BlobReply) {
+    /// Reads an answer to the question for what comes from `from` on.
+    fn follow(&mut self, reply: BlobReply, from: u64) {
+        if reply.from < from {
+            self.claims.ranges_fail();
+        }
         self.validator = reply.validator.clone();
         self.line = Some(Line { at: reply.from, reply, pending: Bytes::new(), useful: false });
     }

@@ -184,16 +184,18 @@ impl Fill {
             let origins = attempt.into_origins();
             start = match ended {
                 Ok(total) => return Ok((total, origins)),
-                Err(Ending::Changed(reply)) => Start { reply: reply.map(|reply| *reply), origins: Origins::default() },
+                Err(Ending::Changed(reply)) => {
+                    self.start_over(course)?;
+                    Start { reply: reply.map(|reply| *reply), origins: Origins::default() }
+                }
                 Err(Ending::Wrong(error)) => self.elsewhere(course, &origins, &mut wrong, error).await?,
                 Err(ending) => return Err(ending),
             };
-            self.start_over(course)?;
         }
         Err(Ending::Wrong(Error::mismatch(self.place.registry.label(), &self.digest, "other bytes again and again")))
     }
 
-    /// What came was wrong: asks those who did not send it. `error` is what is told where there is nobody.
+    /// What came was wrong: starts over, and asks those who did not send it. `error` is what is told where there is nobody.
     async fn elsewhere(&self, course: &Course, origins: &Origins, wrong: &mut Vec<usize>, error: Error) -> Result<Start, Ending> {
         self.mirror.telemetry.metrics.mismatch(self.place.registry.label());
         tracing::warn!(registry = self.place.registry.label(), digest = %self.digest, %error, "wrong bytes");
@@ -204,6 +206,8 @@ impl Fill {
         if wrong.len() >= self.place.registry.config().urls.len() {
             return Err(Ending::Wrong(error));
         }
+        // Before they answer: who reads meanwhile must not take what is known to be wrong.
+        self.start_over(course)?;
         match self.ask(&BlobAsk::default(), wrong).await {
             Ok(reply) if reply.length.is_none() || course.length.is_none() || reply.length == course.length => {
                 Ok(Start { reply: Some(reply), origins: Origins::default() })

@@ -126,7 +126,9 @@ impl Reader {
             Some(bytes) => self.at + bytes.len() as u64,
             None => kept,
         };
-        let limit = verified.unwrap_or_else(|| hold::released(present.max(download.readers.window_end()), source.length));
+        // What was promised is an end too, which clients take for the blob's.
+        let length = source.length.or(self.promised);
+        let limit = verified.unwrap_or_else(|| hold::released(present.max(download.readers.window_end()), length));
         let until = present.min(limit).min(self.end.unwrap_or(u64::MAX));
         if until <= self.at {
             return None;

@@ -114,11 +114,12 @@ impl Seat {
     /// The reader waits for bytes that the main transfer will not bring soon.
     pub(super) fn wants(&self) {
         let mut inner = self.download.readers.lock();
-        if let Some(standing) = inner.standing.get_mut(&self.id) {
-            standing.waits = true;
-        }
+        let waited = inner.standing.get_mut(&self.id).is_none_or(|standing| std::mem::replace(&mut standing.waits, true));
         drop(inner);
-        self.download.readers.wanted.notify_one();
+        // Who waits is woken by every byte that comes, and would have all who wait looked at each time.
+        if !waited {
+            self.download.readers.wanted.notify_one();
+        }
     }
 
     /// Why the reader gets no more, where it does not.

@@ -48,11 +48,16 @@ impl Claims {
 
     /// Waits for the claim on the byte at `at` to end, and ends it where that takes long.
     pub(super) async fn wait(&self, at: u64) {
-        let ended = self.ended.notified();
-        if !self.spans().iter().any(|span| span.start <= at && at < span.end) {
-            return;
-        }
-        if tokio::time::timeout(PATIENCE, ended).await.is_err() {
+        let free = async {
+            loop {
+                let ended = self.ended.notified();
+                if !self.spans().iter().any(|span| span.start <= at && at < span.end) {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, free).await.is_err() {
             self.lock().iter().filter(|(span, _)| span.start <= at && at < span.end).for_each(|(_, claim)| claim.cancel());
         }
     }
@@ -114,12 +119,17 @@ impl Sides<'_> {
                 () = readers.wanted() => {}
                 () = tokio::time::sleep(TICK), if waiting => {}
             }
-            while running.len() < MOST && pause <= Instant::now() && self.claims.ranges_work() {
+            while running.len() < MOST && pause <= Instant::now() && self.are_of_use() {
                 let Some(span) = self.piece() else { break };
                 running.push(self.fetch(self.claims.claim(span)));
             }
         }
         while running.next().await.is_some() {}
+    }
+
+    /// Whether pieces can be asked for, and kept.
+    fn are_of_use(&self) -> bool {
+        self.claims.ranges_work() && self.attempt.is_kept()
     }
 
     /// What is to be fetched for one of those who wait. The tail is shown to nobody before all is there.
@@ -168,5 +178,34 @@ impl Sides<'_> {
             () = claim.given_up.cancelled() => None,
             done = work => Some(done),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_one_claim_is_not_held_up_by_the_ends_of_others() {
+        let (claims, started) = (Claims::default(), Instant::now());
+        let slow = claims.claim(Span::new(10, 20));
+        let others = async {
+            while !slow.given_up.is_cancelled() {
+                let other = claims.claim(Span::new(20, 30));
+                tokio::time::sleep(PATIENCE / 2).await;
+                drop(other);
+            }
+        };
+        let wait = async {
+            while !slow.given_up.is_cancelled() {
+                claims.wait(10).await;
+            }
+            started.elapsed()
+        };
+        let (waited, ()) = tokio::time::timeout(PATIENCE * 10, async { tokio::join!(wait, others) }).await.unwrap();
+        assert_eq!(waited, PATIENCE);
+        drop(slow);
+        claims.wait(10).await;
+        assert_eq!(claims.spans(), []);
     }
 }

@@ -309,3 +309,61 @@ async fn a_url_that_breaks_again_and_again_is_left_for_the_next() {
     let asked: Vec<usize> = ["a.test", "b.test", "c.test"].map(|host| bench.other.count(host)).into();
     assert_eq!(asked, [2, 1, 1]);
 }
+
+/// Where the upstream tells no length, the client is told the manifest's and takes what comes up to there for the whole.
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_the_length_that_a_manifest_gave_waits_for_the_digest() {
+    for promised in [0, 100_000] {
+        let layers = format!(r#"[{{"mediaType":"a/b","digest":"{}","size":{promised}}}]"#, digest_of(&layer()));
+        let body: Bytes = format!(r#"{{"schemaVersion":2,"mediaType":"{IMAGE}","layers":{layers}}}"#).into();
+        let digest = digest_of(&body);
+        // Of the bytes that are not the blob, so many come that those before the last 64 KiB are as many as were promised.
+        let wrong = move || Reply::status(200).step(Step::Bytes(vec![7; promised + 65_536].into())).step(Step::Pause(MINUTE / 4));
+        let bench = Bench::new(move |asked| match asked.path.contains("/manifests/") {
+            true => manifest_reply(asked, &body),
+            false => wrong(),
+        })
+        .await;
+        bench.manifest(digest).await.unwrap();
+        let (told, got) = match bench.blob("app", digest_of(&layer())).await {
+            Ok(answer) => (answer.length, read(answer).await.0),
+            Err(_) => (None, 0),
+        };
+        assert_ne!(told, Some(got as u64), "a wrong answer was completed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_download_left_is_read_up_to_where_the_upstream_knows_no_ranges() {
+    let bench = Bench::new(|asked| match asked.nth {
+        0 => head_of(&long()).step(Step::Bytes(long().slice(..2_000_000))).step(Step::Break),
+        1..6 => Reply::status(503),
+        _ => Reply::ok(long()),
+    })
+    .await;
+    assert!(bench.pull("app", digest_of(&long())).await.is_err());
+    bench.idle().await;
+    assert_eq!(bench.asked(), 6);
+    assert!(bench.pull("app", digest_of(&long())).await.unwrap() == long());
+    assert_eq!(bench.asked(), 7, "the whole came, and was asked for again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_on_while_another_url_is_asked_takes_no_byte_that_is_known_to_be_wrong() {
+    let wrong: Bytes = [&layer()[..100_000], &[7; 100_000]].concat().into();
+    let script = move |asked: &Asked| match asked.host.as_str() {
+        "a.test" => head_of(&wrong)
+            .step(Step::Bytes(wrong.slice(..50_000)))
+            .step(Step::Pause(Duration::from_secs(1)))
+            .step(Step::Bytes(wrong.slice(50_000..))),
+        _ => Reply::After(Duration::from_secs(5), Reply::ok(layer()).into()),
+    };
+    let bench = Bench::with(&["https://a.test", "https://b.test"], ROOM, script).await;
+    let mut pieces = bench.blob("app", digest_of(&layer())).await.unwrap().content.unwrap().whole();
+    let mut all = bytes_of(&pieces.next().await.unwrap().unwrap());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    while let Some(piece) = pieces.next().await {
+        all.extend(bytes_of(&piece.unwrap()));
+    }
+    assert!(all == layer());
+}

@@ -2,7 +2,10 @@
 
 use std::sync::Mutex;
 
+use rustix::io::Errno;
+
 use super::*;
+use crate::store::Operation;
 
 const K: usize = 1 << 10;
 const M: usize = 1 << 20;
@@ -136,4 +139,50 @@ async fn wrong_bytes_from_beside_are_found_and_all_is_fetched_again() {
     assert_eq!(bench.pull("app", digest_of(&large())).await.unwrap_err().kind, Kind::BadGateway);
     assert!(bench.pull("app", digest_of(&large())).await.unwrap() == large(), "the download went on");
     assert_eq!(slow.asked.lock().unwrap().last(), Some(&(0, 16 * M)), "from one who can be blamed");
+}
+
+/// What is far ahead comes all at once, while it is fetched beside or just after that.
+#[tokio::test(start_paused = true)]
+async fn wrong_bytes_from_beside_are_found_also_where_the_main_transfer_catches_up_meanwhile() {
+    for pause in [5, 0] {
+        let bench = Bench::new(move |asked| match asked.nth {
+            0 => Reply::status(200)
+                .header("content-length", &(16 * M).to_string())
+                .step(Step::Pause(Duration::from_secs(1)))
+                .step(Step::Bytes(large().slice(..64 * K)))
+                .step(Step::Pause(Duration::from_secs(2)))
+                .step(Step::Bytes(large().slice(64 * K..M)))
+                .step(Step::Pause(Duration::from_secs(20)))
+                .step(Step::Bytes(large().slice(M..))),
+            1 => Reply::status(206)
+                .header("content-range", &format!("bytes {}-{}/{}", 300 * K, 8 * M + 300 * K - 1, 16 * M))
+                .step(Step::Pause(Duration::from_secs(pause)))
+                .step(Step::Bytes(vec![7; 256 * K].into()))
+                .step(Step::Break),
+            _ => Slow::new().reply(asked, Duration::ZERO),
+        })
+        .await;
+        let answer = bench.blob("app", digest_of(&large())).await.unwrap();
+        let pieces = answer.content.as_ref().unwrap().span(Span::new(300 * K as u64, 16 * M as u64));
+        drop(answer);
+        let (_, ended) = read_pieces(pieces).await;
+        assert!(ended.is_err() || ended.unwrap() == large()[300 * K..], "{pause} s: a wrong answer was completed");
+        bench.idle().await;
+        for _ in 0..2 {
+            let pulled = bench.pull("app", digest_of(&large())).await.unwrap();
+            assert!(pulled == large(), "{pause} s: what is not the blob was stored as it");
+            bench.idle().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_fetched_beside_that_the_disk_does_not_take() {
+    let (slow, faults) = (Slow::new(), Faults::default());
+    let upstream = slow.clone();
+    let script = move |asked: &Asked| upstream.reply(asked, Duration::from_secs(1));
+    let bench = Bench::on(faults.clone(), &["https://a.test"], ROOM, script).await;
+    faults.always(Operation::Write, Errno::IO);
+    assert!(part(&bench, 10 * M, 10 * M + 100).await == large()[10 * M..10 * M + 100], "from the main transfer, as it goes by");
+    assert_eq!(*slow.asked.lock().unwrap(), [(0, 16 * M)]);
 }
