@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::feed::{Ending, Feed};
+use super::feed::{self, Ending, Feed};
 use super::fill::{Course, Fill};
 use super::origins::Origins;
 use super::phase::Event;
@@ -49,11 +49,17 @@ impl<'a> Attempt<'a> {
             ended
         };
         let sides = async {
-            if let (Some(partial), Some(length)) = (&self.course.partial, self.course.length) {
-                Sides { attempt: self, claims: &claims, partial, length, over: over.clone() }.run().await;
+            match (&self.course.partial, self.course.length) {
+                (Some(partial), Some(length)) => {
+                    Sides { attempt: self, claims: &claims, partial, length, over: over.clone() }.run().await
+                }
+                _ => true,
             }
         };
-        let (fed, sunk, ()) = tokio::join!(feed, Sink::new(self, kept).run(queue), sides);
+        let (fed, sunk, ended) = tokio::join!(feed, Sink::new(self, kept).run(queue), sides);
+        if !ended {
+            return Err(Ending::Lost(feed::hanging()));
+        }
         match (fed, sunk) {
             (Ok(total), Ok(found)) if found == self.fill.digest => Ok(total),
             (Ok(_), Ok(found)) => Err(Ending::Wrong(self.wrong(found))),

@@ -20,6 +20,9 @@ const SKIP: u64 = 8 << 20;
 /// An upstream that asks to be left alone for longer is asked all the same: readers wait.
 const LONGEST_LATER: Duration = Duration::from_secs(10);
 
+/// A piece that was fetched beside and given up, and still does not end after so many waits, hangs in a write.
+const MOST_WAITS: usize = 3;
+
 /// What the main transfer hands on, in the order of the blob.
 #[derive(Clone, Debug)]
 pub(super) enum Item {
@@ -67,8 +70,17 @@ struct Line {
     at: u64,
     /// Bytes that were received and not taken.
     pending: Bytes,
-    /// Whether it brought anything.
-    useful: bool,
+    /// How many bytes it brought that were wanted.
+    brought: u64,
+    /// After the last byte that was asked for, where that is known.
+    wanted: Option<u64>,
+}
+
+impl Line {
+    /// A range may be answered by less than it asks for; but whoever answers by next to nothing would be asked for ever.
+    fn is_worth_asking_on(&self) -> bool {
+        self.wanted.is_none_or(|wanted| self.at >= wanted) || resume::is_progress(self.brought)
+    }
 }
 
 impl<'a> Feed<'a> {
@@ -85,7 +97,9 @@ impl<'a> Feed<'a> {
             Self { attempt, claims, items, line: None, length, validator: None, resumes, unfit, broke: Vec::new(), trouble: None };
         if let Some(reply) = reply {
             let whole = Span::new(0, length.unwrap_or(u64::MAX));
-            feed.follow(reply, attempt.first_gap(whole).map_or(0, |gap| gap.start));
+            let gap = attempt.first_gap(whole);
+            let until = gap.and_then(|gap| Some(gap.end).filter(|end| length.is_some_and(|length| *end < length)));
+            feed.follow(reply, gap.map_or(0, |gap| gap.start), until);
         }
         feed
     }
@@ -110,13 +124,23 @@ impl<'a> Feed<'a> {
                     self.hand_on(Item::Present(step)).await?;
                     at = step.end;
                 }
-                Next::Wait => self.claims.wait(at).await,
+                Next::Wait => self.wait(at).await?,
                 Next::Read(_) => at = self.read(at).await?,
                 Next::Drain(until) => self.drain(until).await?,
                 Next::Ask { from, until } => self.ask(from, until).await?,
             }
             self.attempt.reached(at);
         }
+    }
+
+    /// Waits for whoever fetches the byte at `at`.
+    async fn wait(&mut self, at: u64) -> Result<(), Ending> {
+        for _ in 0..MOST_WAITS {
+            if self.claims.wait(at).await {
+                return Ok(());
+            }
+        }
+        Err(Ending::Lost(hanging()))
     }
 
     fn next(&self, at: u64) -> Next {
@@ -139,7 +163,7 @@ impl<'a> Feed<'a> {
         if let Some(line) = &mut self.line {
             line.at += taken;
             line.pending = rest;
-            line.useful = true;
+            line.brought += taken;
         }
         self.trouble = None;
         self.attempt.received(Instant::now(), url, taken);
@@ -175,7 +199,7 @@ impl<'a> Feed<'a> {
                 self.line = None;
                 return Ok(None);
             }
-            Ok(None) if line.reply.until == Some(line.at) => {
+            Ok(None) if line.reply.until == Some(line.at) && line.is_worth_asking_on() => {
                 self.line = None;
                 return Ok(None);
             }
@@ -183,7 +207,7 @@ impl<'a> Feed<'a> {
             Err(error) => error.into(),
         };
         // Who brought something is asked for the rest once: what comes from one URL can be blamed on it.
-        if !line.useful || self.resumes.has_broken() {
+        if line.brought == 0 || self.resumes.has_broken() {
             self.broke.push(line.reply.url);
         }
         self.break_off(broken).await?;
@@ -211,7 +235,7 @@ impl<'a> Feed<'a> {
         match resume::judge(self.length, reply.length, same, reply.from) {
             Rest::GoOn => {
                 self.length = self.length.or(reply.length);
-                self.follow(reply, from);
+                self.follow(reply, from, until);
                 Ok(())
             }
             Rest::StartOver => Err(Ending::Changed(Some(Box::new(reply)))),
@@ -226,12 +250,13 @@ impl<'a> Feed<'a> {
     }
 
     /// Reads an answer to the question for what comes from `from` on.
-    fn follow(&mut self, reply: BlobReply, from: u64) {
+    fn follow(&mut self, reply: BlobReply, from: u64, until: Option<u64>) {
         if reply.from < from {
             self.claims.ranges_fail();
         }
         self.validator = reply.validator.clone();
-        self.line = Some(Line { at: reply.from, reply, pending: Bytes::new(), useful: false });
+        let wanted = until.or(self.length);
+        self.line = Some(Line { at: reply.from, reply, pending: Bytes::new(), brought: 0, wanted });
     }
 
     /// Waits before the transfer is taken up again.
@@ -248,6 +273,11 @@ impl<'a> Feed<'a> {
     async fn hand_on(&mut self, item: Item) -> Result<(), Ending> {
         self.items.send(item).await.map_err(|_| Ending::Closed)
     }
+}
+
+/// The disk takes nothing, and does not say so either.
+pub(super) fn hanging() -> Error {
+    Error::new(Kind::Internal, "the proxy's disk hangs; ask again")
 }
 
 impl Ending {

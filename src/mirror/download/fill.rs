@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::attempt::Attempt;
-use super::feed::Ending;
+use super::feed::{self, Ending};
 use super::origins::Origins;
 use super::phase::Event;
 use super::rests::Rests;
@@ -15,7 +15,7 @@ use super::sink::SLOW_DISK;
 use super::{Download, Error, Kind, LATER, Place};
 use crate::mirror::Mirror;
 use crate::oci::{Digest, Span};
-use crate::store::Partial;
+use crate::store::{self, Partial};
 use crate::telemetry::Telemetry;
 use crate::upstream::{BlobAsk, BlobReply};
 
@@ -85,8 +85,8 @@ impl Fill {
             self.download.adopt(&blob);
             return Ok(());
         }
-        let (course, start) = match self.take_up().await? {
-            Some(taken_up) => taken_up,
+        let (course, start) = match self.left_behind().await {
+            Some(partial) => self.take_up(partial).await?,
             None => self.begin(None).await?,
         };
         self.download.begin(course.partial.as_ref(), course.length);
@@ -98,46 +98,56 @@ impl Fill {
                 Ok(())
             }
             Err(ending) => {
-                self.put_away(&course, matches!(ending, Ending::Broken(_))).await;
+                if let Some(partial) = course.partial {
+                    self.put_away(partial, matches!(ending, Ending::Broken(_)) && self.download.is_kept()).await;
+                }
                 Err(ending.into_error())
             }
         }
     }
 
-    /// Goes on where an earlier download stopped, if one did and the upstream still has that blob.
-    async fn take_up(&self) -> Result<Option<(Course, Start)>, Error> {
-        let Some(partial) = self.mirror.store.take_up(&self.place.name, &self.digest).await else { return Ok(None) };
-        let partial = Arc::new(partial);
-        let Some(length) = partial.length() else {
-            partial.discard().await;
-            return Ok(None);
-        };
-        let mut origins = Origins::default();
-        origins.add_earlier();
-        let Some(gap) = partial.first_gap(Span::new(0, length)) else {
-            self.prove().await?;
-            let course = Course { length: Some(length), partial: Some(partial) };
-            return Ok(Some((course, Start { reply: None, origins })));
-        };
-        let until = Some(gap.end).filter(|end| *end < length);
-        let reply = match self.ask_first(&BlobAsk { from: gap.start, until, ..BlobAsk::default() }).await {
-            Ok(reply) if reply.length.is_none_or(|told| told == length) => reply,
-            // What is here is of another length than the upstream's, and of no use.
+    /// What an earlier download received of this blob, with its length.
+    async fn left_behind(&self) -> Option<(Arc<Partial>, u64)> {
+        let taken_up = self.mirror.store.take_up(&self.place.name, &self.digest);
+        let partial = tokio::time::timeout(SLOW_DISK, taken_up).await.ok()??;
+        let length = partial.length()?;
+        Some((Arc::new(partial), length))
+    }
+
+    /// Goes on where an earlier download stopped, if the upstream still has that blob.
+    async fn take_up(&self, (partial, length): (Arc<Partial>, u64)) -> Result<(Course, Start), Error> {
+        match self.reply_to_rest(&partial, length).await {
+            Ok(Some(reply)) if reply.length.is_some_and(|told| told != length) => {
+                self.put_away(partial, false).await;
+                self.begin(Some(reply).filter(|reply| reply.from == 0 && reply.until == reply.length)).await
+            }
             Ok(reply) => {
-                partial.discard().await;
-                let whole = Some(reply).filter(|reply| reply.from == 0 && until.is_none());
-                return self.begin(whole).await.map(Some);
+                let (course, mut origins) = (Course { length: Some(length), partial: Some(partial) }, Origins::default());
+                origins.add_earlier();
+                Ok((course, Start { reply, origins }))
             }
             Err(error) if error.is_past_the_end() => {
-                partial.discard().await;
-                return Ok(None);
+                self.put_away(partial, false).await;
+                self.begin(None).await
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                self.put_away(partial, true).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The answer to the question for the first bytes that are missing; `None` where none are. In any case it is known then
+    /// that the upstream has the blob in this repository.
+    async fn reply_to_rest(&self, partial: &Partial, length: u64) -> Result<Option<BlobReply>, Error> {
+        let Some(gap) = partial.first_gap(Span::new(0, length)) else {
+            return self.prove().await.map(|()| None);
         };
+        let until = Some(gap.end).filter(|end| *end < length);
+        let reply = self.ask_first(&BlobAsk { from: gap.start, until, ..BlobAsk::default() }).await?;
         self.checked_length(&reply)?;
         self.mirror.learn_link(&self.place, &self.digest).await;
-        let course = Course { length: Some(length), partial: Some(partial) };
-        Ok(Some((course, Start { reply: Some(reply), origins })))
+        Ok(Some(reply))
     }
 
     /// Asks for the blob from its first byte on, unless `reply` is the answer to that, and finds room for it.
@@ -185,7 +195,7 @@ impl Fill {
             start = match ended {
                 Ok(total) => return Ok((total, origins)),
                 Err(Ending::Changed(reply)) => {
-                    self.start_over(course)?;
+                    self.start_over(course).await?;
                     Start { reply: reply.map(|reply| *reply), origins: Origins::default() }
                 }
                 Err(Ending::Wrong(error)) => self.elsewhere(course, &origins, &mut wrong, error).await?,
@@ -207,7 +217,7 @@ impl Fill {
             return Err(Ending::Wrong(error));
         }
         // Before they answer: who reads meanwhile must not take what is known to be wrong.
-        self.start_over(course)?;
+        self.start_over(course).await?;
         match self.ask(&BlobAsk::default(), wrong).await {
             Ok(reply) if reply.length.is_none() || course.length.is_none() || reply.length == course.length => {
                 Ok(Start { reply: Some(reply), origins: Origins::default() })
@@ -217,9 +227,12 @@ impl Fill {
     }
 
     /// Nothing of what came counts any more. Readers go on once it is known that they have had no wrong byte.
-    fn start_over(&self, course: &Course) -> Result<(), Ending> {
-        match (&course.partial, self.download.is_kept()) {
-            (Some(partial), true) => partial.start_over(),
+    async fn start_over(&self, course: &Course) -> Result<(), Ending> {
+        match (course.partial.clone(), self.download.is_kept()) {
+            (Some(partial), true) => {
+                let started = store::blocking(move || partial.start_over());
+                tokio::time::timeout(SLOW_DISK, started).await.map_err(|_| Ending::Lost(feed::hanging()))?;
+            }
             (None, _) => self.download.readers.start_over(),
             (Some(_), false) => {
                 let error = Error::new(Kind::BadGateway, "what came first was not the blob, and it cannot be stored; ask again");
@@ -304,12 +317,16 @@ impl Fill {
     }
 
     /// What came of a download that failed is kept for the next one, unless it may be wrong or is not complete on the disk.
-    async fn put_away(&self, course: &Course, of_use: bool) {
-        let Some(partial) = course.partial.clone() else { return };
-        if of_use && self.download.is_kept() {
-            partial.park().await;
-        } else {
-            partial.discard().await;
+    async fn put_away(&self, partial: Arc<Partial>, of_use: bool) {
+        let put_away = async {
+            match of_use {
+                true => partial.park().await,
+                false => partial.discard().await,
+            }
+        };
+        // It goes on without being waited for: a disk that hangs must not keep anybody from being told.
+        if tokio::time::timeout(SLOW_DISK, put_away).await.is_err() {
+            tracing::warn!(digest = %self.digest, "the disk takes long to put away what was received");
         }
     }
 }

@@ -89,7 +89,12 @@ impl Reader {
         if !self.has_right_bytes(source, length.is_some())? {
             return Ok(Step::Wait);
         }
-        Ok(self.give(source, length).map_or(Step::Wait, Step::Give))
+        match self.give(source, length) {
+            Some(piece) => Ok(Step::Give(piece)),
+            None if length.is_none() => Ok(Step::Wait),
+            // All is there, and it has gone by.
+            None => Err(Cut::TooSlow.into_error()),
+        }
     }
 
     /// Whether what this reader has had is what the download has now. Where the download started over, that is known only

@@ -23,7 +23,7 @@ impl Resumes {
     /// New bytes came. Whether that is progress.
     pub(super) fn progressed(&mut self, bytes: u64) -> bool {
         self.since_break += bytes;
-        let progress = self.since_break >= PROGRESS;
+        let progress = is_progress(self.since_break);
         if progress {
             self.without_progress = 0;
             self.busy = 0;
@@ -51,6 +51,11 @@ impl Resumes {
         }
         Some(FIRST_WAIT * 2_u32.pow(self.without_progress - 1))
     }
+}
+
+/// Whether so many bytes are worth having asked for.
+pub(super) fn is_progress(bytes: u64) -> bool {
+    bytes >= PROGRESS
 }
 
 /// What an answer to the question for the rest of a blob is good for.

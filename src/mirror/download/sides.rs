@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempt;
 use super::phase::Event;
+use super::sink::SLOW_DISK;
 use super::{hold, plan};
 use crate::oci::Span;
 use crate::store::{self, Partial};
@@ -46,8 +47,9 @@ impl Claims {
         self.lock().iter().map(|(span, _)| *span).collect()
     }
 
-    /// Waits for the claim on the byte at `at` to end, and ends it where that takes long.
-    pub(super) async fn wait(&self, at: u64) {
+    /// Waits for the claim on the byte at `at` to end, and ends it where that takes long. Whether it has ended: a write that
+    /// is under way ends when the disk lets it.
+    pub(super) async fn wait(&self, at: u64) -> bool {
         let free = async {
             loop {
                 let ended = self.ended.notified();
@@ -57,9 +59,11 @@ impl Claims {
                 ended.await;
             }
         };
-        if tokio::time::timeout(PATIENCE, free).await.is_err() {
+        let ended = tokio::time::timeout(PATIENCE, free).await.is_ok();
+        if !ended {
             self.lock().iter().filter(|(span, _)| span.start <= at && at < span.end).for_each(|(_, claim)| claim.cancel());
         }
+        ended
     }
 
     /// Whether the upstream does as a range says, as far as is known.
@@ -101,9 +105,9 @@ pub(super) struct Sides<'a> {
 }
 
 impl Sides<'_> {
-    /// Fetches what readers far ahead wait for, until the main transfer has ended and no write is under way. Dropping the
-    /// future may leave a write behind, which ends by itself.
-    pub(super) async fn run(&self) {
+    /// Fetches what readers far ahead wait for, until the main transfer has ended and no write is under way. `false` where one
+    /// is all the same, because the disk hangs. Dropping the future may leave a write behind, which ends by itself.
+    pub(super) async fn run(&self) -> bool {
         let (mut running, mut pause) = (FuturesUnordered::<_>::new(), Instant::now());
         let readers = self.attempt.readers();
         loop {
@@ -124,7 +128,8 @@ impl Sides<'_> {
                 running.push(self.fetch(self.claims.claim(span)));
             }
         }
-        while running.next().await.is_some() {}
+        let ended = async { while running.next().await.is_some() {} };
+        tokio::time::timeout(SLOW_DISK, ended).await.is_ok()
     }
 
     /// Whether pieces can be asked for, and kept.
