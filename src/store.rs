@@ -31,10 +31,10 @@ mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use error::{Error, Kind};
@@ -49,7 +49,7 @@ pub use records::{Link, ListRecord, TagRecord};
 use crate::config;
 use crate::oci::{Digest, MAX_MANIFEST, RegistryName, RepositoryName, Tag};
 use crate::telemetry::Telemetry;
-use content::Content;
+use content::{Content, Look};
 #[cfg(test)]
 pub(crate) use disk::{Faults, Operation};
 use machine::Machine;
@@ -66,6 +66,7 @@ pub struct Store {
     content: Arc<Content>,
     new_lists: AtomicU64,
     lists_grew: Notify,
+    turns: Arc<Semaphore>,
 }
 
 /// How much is stored. While the folder is still being swept, what was found so far.
@@ -91,7 +92,12 @@ impl Store {
     async fn open_in(config: &config::Cache, machine: Machine, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, Error> {
         let config = config.clone();
         let content = blocking(move || Content::open(&config, machine, telemetry)).await?;
-        Ok(Arc::new(Self { content: Arc::new(content), new_lists: AtomicU64::new(0), lists_grew: Notify::new() }))
+        Ok(Arc::new(Self {
+            content: Arc::new(content),
+            new_lists: AtomicU64::new(0),
+            lists_grew: Notify::new(),
+            turns: Arc::new(Semaphore::new(1)),
+        }))
     }
 
     /// Opens a cache folder on a disk that fails as `faults` say, with a file system that never runs out by itself.
@@ -130,7 +136,18 @@ impl Store {
             return Ok(Some(blob));
         }
         let digest = *digest;
-        self.with_content(move |content| content.open_blob(&digest)).await
+        match self.with_content(move |content| content.look(&digest)).await? {
+            Look::There(blob) => Ok(Some(blob)),
+            Look::Missing => Ok(None),
+            Look::Touched => {
+                let turn = self.turn().await;
+                let open = move |content: &Arc<Content>| {
+                    let _turn = turn;
+                    content.open_blob(&digest)
+                };
+                self.with_content(open).await
+            }
+        }
     }
 
     /// Reads stored content of up to 4 MiB, from memory or from the disk into memory, and counts a use. What the disk
@@ -173,8 +190,18 @@ impl Store {
     /// Somebody could not read this content: it is read and hashed, and deleted where it is wrong or cannot be read. Whether it
     /// was. One at a time in the whole store; asking twice at once costs one reading. Dropping the future does not stop it.
     pub async fn suspect(&self, digest: &Digest) -> bool {
-        let digest = *digest;
-        self.with_content(move |content| content.check(&digest)).await
+        let (digest, asked) = (*digest, Instant::now());
+        let turn = self.turn().await;
+        let check = move |content: &Arc<Content>| {
+            let _turn = turn;
+            content.check_for(&digest, asked)
+        };
+        self.with_content(check).await
+    }
+
+    /// The right to read content through and through. Who waits for it takes no thread.
+    async fn turn(&self) -> OwnedSemaphorePermit {
+        self.turns.clone().acquire_owned().await.expect("nobody closes it")
     }
 
     /// Deletes content and its links. Whether it was stored. Readers that have it open go on. Dropping the future does not

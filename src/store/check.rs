@@ -46,7 +46,7 @@ impl Content {
     }
 
     /// For somebody who asked at `asked`.
-    fn check_for(&self, digest: &Digest, asked: Instant) -> bool {
+    pub(super) fn check_for(&self, digest: &Digest, asked: Instant) -> bool {
         let mut last = lock(&self.checked);
         if let Some((of, ended, discarded)) = *last
             && of == *digest

@@ -56,6 +56,14 @@ pub(super) struct Content {
     pub(super) layout: Layout,
 }
 
+/// What a look at content found.
+pub(super) enum Look {
+    There(Blob),
+    /// Something else wrote to it, or may have: it must be read through.
+    Touched,
+    Missing,
+}
+
 /// What there is of content whose stripe is held.
 pub(super) enum Held {
     /// It, and what it drives out.
@@ -114,22 +122,31 @@ impl Content {
         Some(bytes)
     }
 
+    /// Opens content; counts a use. A file that is not as long as it was is deleted and not there.
+    pub(super) fn look(&self, digest: &Digest) -> Result<Look, Error> {
+        let stripe = self.stripe(digest);
+        let held = self.open_held(digest)?;
+        drop(stripe);
+        Ok(match held {
+            Held::Missing => Look::Missing,
+            Held::Touched(_) => Look::Touched,
+            Held::There(blob, victims) => {
+                self.evict(victims);
+                Look::There(blob)
+            }
+        })
+    }
+
     /// Opens content; counts a use. A file that is not as long as it was is deleted and not there, one that something else
     /// wrote to is read first.
     pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
         // What is written to again and again while it is read is as good as not there.
         for _ in 0..3 {
-            let stripe = self.stripe(digest);
-            let held = self.open_held(digest)?;
-            drop(stripe);
-            match held {
-                Held::Missing => return Ok(None),
-                Held::There(blob, victims) => {
-                    self.evict(victims);
-                    return Ok(Some(blob));
-                }
-                Held::Touched(_) if self.check(digest) => return Ok(None),
-                Held::Touched(_) => {}
+            match self.look(digest)? {
+                Look::Missing => return Ok(None),
+                Look::There(blob) => return Ok(Some(blob)),
+                Look::Touched if self.check(digest) => return Ok(None),
+                Look::Touched => {}
             }
         }
         Ok(None)
