@@ -125,6 +125,7 @@ impl<'a> Feed<'a> {
                     at = step.end;
                 }
                 Next::Wait => self.wait(at).await?,
+                Next::HangUp => self.line = None,
                 Next::Read(_) => at = self.read(at).await?,
                 Next::Drain(until) => self.drain(until).await?,
                 Next::Ask { from, until } => self.ask(from, until).await?,

@@ -26,6 +26,8 @@ pub(super) enum Next {
     Skip(u64),
     /// Somebody else is fetching the byte it stands before.
     Wait,
+    /// The same, and so much from there on that the answer is broken off: while it is not read, its upstream goes on sending.
+    HangUp,
     /// Take bytes, but none from this offset on.
     Read(u64),
     /// Take bytes and throw them away, up to this offset.
@@ -57,8 +59,9 @@ pub(super) fn next(at: u64, length: u64, missing: Option<Span>, claimed: &[Span]
     if missing.start > at {
         return Next::Skip(missing.start);
     }
-    if claimed.iter().any(|claim| claim.start <= at && at < claim.end) {
-        return Next::Wait;
+    if let Some(claim) = claimed.iter().find(|claim| claim.start <= at && at < claim.end) {
+        let long = line.is_some_and(|line| line.ranged) && claim.end - at > READ_THROUGH;
+        return if long { Next::HangUp } else { Next::Wait };
     }
     let limit = claimed.iter().map(|claim| claim.start).filter(|start| *start > at).fold(missing.end, u64::min);
     match line {
@@ -161,7 +164,10 @@ mod tests {
             (2 * M, span(2 * M, 9 * M), &[], line(2 * M - 64 * K), Next::Drain(2 * M)),
             (2 * M, span(2 * M, 9 * M), &[], whole, Next::Drain(2 * M)),
             (0, span(0, 9 * M), &claims, line(0), Next::Read(4 * M)),
-            (4 * M, span(4 * M, 9 * M), &claims, line(4 * M), Next::Wait),
+            (4 * M, span(4 * M, 9 * M), &claims, line(4 * M), Next::HangUp),
+            (4 * M, span(4 * M, 9 * M), &claims, None, Next::Wait),
+            (4 * M, span(4 * M, 9 * M), &claims, whole, Next::Wait),
+            (5 * M - 64 * K, span(5 * M - 64 * K, 9 * M), &claims, line(5 * M - 64 * K), Next::Wait),
             (5 * M, span(5 * M, 9 * M), &claims, line(4 * M), Next::Ask { from: 5 * M, until: None }),
             (3 * M, span(3 * M, 9 * M), &claims, None, Next::Ask { from: 3 * M, until: Some(4 * M) }),
             (8 * M, None, &[], line(8 * M), Next::Skip(9 * M)),
