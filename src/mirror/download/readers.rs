@@ -153,7 +153,7 @@ impl Inner {
 
     /// Cuts those that the window has waited for since `since` and that stood still for too long. When the next will have.
     fn cut_stalled(&mut self, since: Instant, now: Instant) -> Option<Instant> {
-        let (start, first) = (self.ring.start(), self.ring.start() + PIECE as u64);
+        let (start, first) = (self.ring.start(), self.ring.first_end());
         let blocking = self.standing.values_mut().filter(|standing| standing.holds(start) && standing.at < first);
         let mut next = None;
         for standing in blocking {

@@ -29,6 +29,11 @@ impl Ring {
         self.chunks.back().map_or(self.start, |(offset, bytes)| offset + bytes.len() as u64)
     }
 
+    /// The offset after the first bytes that it holds together: who has them lets the window go on.
+    pub(super) fn first_end(&self) -> u64 {
+        self.chunks.front().map_or(self.start, |(offset, bytes)| offset + bytes.len() as u64)
+    }
+
     /// How many bytes it holds.
     pub(super) fn len(&self) -> u64 {
         self.bytes
@@ -81,7 +86,9 @@ mod tests {
         assert_eq!(seen, ["", "abc", "c", "de", "", "f", ""]);
         ring.trim(12);
         assert_eq!((ring.start(), ring.len()), (10, 6), "a chunk goes whole or not");
+        assert_eq!(ring.first_end(), 13);
         ring.trim(15);
+        assert_eq!(ring.first_end(), 21, "behind a gap");
         assert_eq!((ring.start(), ring.len(), at(&ring, 13)), (15, 1, None));
         ring.trim(100);
         assert_eq!((ring.start(), ring.end(), ring.len()), (21, 21, 0));
