@@ -19,7 +19,7 @@ use crate::config::{self, Config};
 use crate::egress::{Guarded, Names};
 use crate::front::{Handler, Listener};
 use crate::mirror::{Mirror, Purge, Purged};
-use crate::server::Server;
+use crate::server::{Live, Server, Snapshot};
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstreams;
@@ -73,7 +73,8 @@ impl App {
         let store = Store::open(&config.cache, telemetry.clone()).await?;
         let background = Background { store: store.clone(), tracker: TaskTracker::new(), stop: CancellationToken::new() };
         let mirror = Mirror::new(store, upstreams, telemetry.clone(), background.tracker.clone(), background.stop.clone());
-        let server: Arc<dyn Handler> = Arc::new(Server::new(config, mirror.clone(), telemetry.clone()));
+        let live = Arc::new(Live::from_pointee(Snapshot::new(config)));
+        let server: Arc<dyn Handler> = Arc::new(Server::new(live, mirror.clone(), telemetry.clone()));
         let back_door: Arc<dyn Handler> = Arc::new(Admin::new(mirror, telemetry.clone()));
         let data = data.into_iter().map(|listener| (listener.with_requests(requests.clone()), server.clone())).collect();
         Ok(Self { data, admin: (admin, back_door), background, telemetry })

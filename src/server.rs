@@ -7,24 +7,25 @@ mod fault;
 pub mod fuzzing;
 mod path;
 mod route;
+mod snapshot;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::config::Config;
 use crate::front::{Answer, Fault, FaultKind, Handler, Reply, Request};
 use crate::mirror::{ListQuery, Mirror};
 use crate::oci::{ErrorCode, RegistryName};
-use crate::policy::{self, Permit};
+use crate::policy::{Permit, Question};
 use crate::request::{Caller, Item, Target};
 use crate::telemetry::{Outcome, Telemetry};
 use answer::Asker;
 use path::{Asked, Query, What};
+pub use snapshot::{Live, Snapshot};
 
 /// Answers the data listeners' requests.
 pub struct Server {
-    config: Arc<Config>,
+    live: Arc<Live>,
     mirror: Arc<Mirror>,
     telemetry: Arc<Telemetry>,
 }
@@ -32,14 +33,16 @@ pub struct Server {
 /// A data request that was understood.
 struct Understood {
     target: Target,
+    /// Whether its registry is asked with credentials of ours.
+    is_private: bool,
     asker: Asker,
     list: ListQuery,
 }
 
 impl Server {
-    /// A server for `config` over `mirror`.
-    pub fn new(config: Arc<Config>, mirror: Arc<Mirror>, telemetry: Arc<Telemetry>) -> Self {
-        Self { config, mirror, telemetry }
+    /// A server over `mirror`. Each request is answered by the snapshot that is in `live` when it comes.
+    pub fn new(live: Arc<Live>, mirror: Arc<Mirror>, telemetry: Arc<Telemetry>) -> Self {
+        Self { live, mirror, telemetry }
     }
 
     async fn serve(&self, request: &Request, outcome: &mut Outcome) -> Result<Answer, Fault> {
@@ -48,44 +51,20 @@ impl Server {
             http::Method::HEAD => true,
             _ => return Err(fault::method_not_allowed(&request.method)),
         };
-        if request.path == "/readyz" && is_local(&request.caller) {
+        if request.path == "/readyz" && (request.caller.is_probe || is_local(&request.caller)) {
             return Ok(self.health());
         }
+        if request.caller.is_probe {
+            return Err(fault::probe());
+        }
         self.refuse_loop(request)?;
+        let now = self.live.load_full();
         let (asked, query) = (path::parse(&request.path).map_err(fault::path)?, Query::parse(request.query.as_deref()));
         let query = query.map_err(|error| fault::bad_request(ErrorCode::Unsupported, error))?;
         let Asked::Of(name, what) = asked else { return Ok(answer::ping(head)) };
-        let understood = self.understand(request, name, what, query, outcome)?;
-        let permit = policy::decide(&self.config.policy, &request.caller, &understood.target)
-            .map_err(|refusal| fault::refused(&refusal, &understood.target))?;
+        let understood = understand(&now, request, name, what, query, outcome)?;
+        let permit = permit(&now, request, &understood, outcome)?;
         self.permitted(&permit, &understood, request, head, outcome).await
-    }
-
-    fn understand(
-        &self,
-        request: &Request,
-        name: &str,
-        what: What,
-        query: Query,
-        outcome: &mut Outcome,
-    ) -> Result<Understood, Fault> {
-        let route = route::route(&self.config.registries, query.ns.as_deref(), &request.host, name).map_err(fault::route)?;
-        let client_name = path::repository(route.repository).map_err(fault::path)?;
-        let repository = if route.registry.is_docker_hub() { client_name.with_library() } else { client_name.clone() };
-        let item = match what {
-            What::Manifest(reference) => Item::Manifest(reference),
-            What::Blob(digest) => Item::Blob(digest),
-            What::Tags => Item::Tags,
-            What::Referrers(digest) => Item::Referrers(digest),
-        };
-        let target = Target { registry: route.registry, repository, item };
-        outcome.target(&target, route.label);
-        let asker = Asker { prefix: route.prefix.to_owned(), repository: client_name, ns: query.ns };
-        // What the upstream alone knows goes back to it as it came, or paging would start anew for ever.
-        let paged = query.foreign || matches!(target.item, Item::Referrers(_)) && (query.n.is_some() || query.last.is_some());
-        let page = paged.then_some(query.rest);
-        let list = ListQuery { n: query.n, last: query.last, artifact_type: query.artifact_type, page };
-        Ok(Understood { target, asker, list })
     }
 
     async fn permitted(
@@ -143,8 +122,50 @@ impl Handler for Server {
     }
 }
 
+fn understand(
+    now: &Snapshot,
+    request: &Request,
+    name: &str,
+    what: What,
+    query: Query,
+    outcome: &mut Outcome,
+) -> Result<Understood, Fault> {
+    let route = route::route(&now.config.registries, query.ns.as_deref(), &request.host, name).map_err(fault::route)?;
+    let client_name = path::repository(route.repository).map_err(fault::path)?;
+    let repository = if route.registry.is_docker_hub() { client_name.with_library() } else { client_name.clone() };
+    let item = match what {
+        What::Manifest(reference) => Item::Manifest(reference),
+        What::Blob(digest) => Item::Blob(digest),
+        What::Tags => Item::Tags,
+        What::Referrers(digest) => Item::Referrers(digest),
+    };
+    let target = Target { registry: route.registry, repository, item };
+    outcome.target(&target, route.label);
+    let asker = Asker { prefix: route.prefix.to_owned(), repository: client_name, ns: query.ns };
+    // What the upstream alone knows goes back to it as it came, or paging would start anew for ever.
+    let paged = query.foreign || matches!(target.item, Item::Referrers(_)) && (query.n.is_some() || query.last.is_some());
+    let page = paged.then_some(query.rest);
+    let list = ListQuery { n: query.n, last: query.last, artifact_type: query.artifact_type, page };
+    Ok(Understood { target, is_private: route.is_private, asker, list })
+}
+
+/// Asks the policy, and notes what it said.
+fn permit(now: &Snapshot, request: &Request, understood: &Understood, outcome: &mut Outcome) -> Result<Permit, Fault> {
+    let question = Question {
+        caller: &request.caller,
+        target: &understood.target,
+        user_agent: request.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()),
+        is_private: understood.is_private,
+        now: jiff::Timestamp::now(),
+    };
+    let decided = now.rules.decide(&question);
+    let decision = decided.as_ref().map_or_else(|refusal| &refusal.decision, Permit::decision);
+    outcome.decision = Some(decision.clone());
+    decided.map_err(|refusal| fault::refused(&refusal, &understood.target))
+}
+
 fn is_local(caller: &Caller) -> bool {
-    caller.source.to_canonical().is_loopback()
+    caller.source.ip().is_loopback()
 }
 
 /// The name of a registry as clients know it, for what is answered.

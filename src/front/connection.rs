@@ -63,8 +63,7 @@ pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr,
         () = parting(&shutdown) => None,
     };
     let Some(stream) = set_up else { return };
-    let source = peer.ip().to_canonical();
-    let caller = Caller { source, endpoint: shared.endpoint.clone(), tls: shared.tls.is_some() };
+    let caller = Caller::direct(shared.endpoint.clone(), peer);
     let connection = Arc::new(Connection::new(shared.clone(), caller, wire));
     tokio::select! {
         _ = connection.process_new(stream, &shutdown) => {}

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn caller() -> Caller {
-        Caller { source: Ipv4Addr::LOCALHOST.into(), endpoint: "nodes".into(), tls: false }
+        Caller::direct("nodes".into(), (Ipv4Addr::LOCALHOST, 4000).into())
     }
 
     fn head(path: &[u8], fields: &[(&'static str, &str)]) -> RequestHeader {

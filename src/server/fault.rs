@@ -37,6 +37,12 @@ pub(super) fn route(error: RouteError) -> Fault {
     }
 }
 
+/// To a load balancer's own connection, which may ask how we are and nothing else.
+pub(super) fn probe() -> Fault {
+    let message = "a health check of a load balancer may read /readyz only";
+    Fault::new(FaultKind::Denied, ErrorCode::Denied, message)
+}
+
 pub(super) fn refused(refusal: &Refusal, target: &Target) -> Fault {
     let message = format!("reading {}/{} is not allowed here", target.registry, target.repository);
     tracing::debug!(%refusal, registry = %target.registry, repository = %target.repository, "denied");

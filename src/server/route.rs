@@ -9,6 +9,8 @@ pub(super) struct Route<'a> {
     pub(super) registry: RegistryName,
     /// The configured name, for metrics.
     pub(super) label: String,
+    /// Whether it is asked with credentials of ours.
+    pub(super) is_private: bool,
     /// The repository as the client wrote it, without the registry.
     pub(super) repository: &'a str,
     /// The part of the client's path in front of the repository, with its slash; empty where there was none.
@@ -54,9 +56,13 @@ pub(super) fn route<'a>(
     }
     let found = by_host(registries, host).or_else(|| registries.iter().find(|registry| registry.default));
     match found.map(|registry| (&registry.name, registry)) {
-        Some((RegistryMatch::Exact(exact), registry)) => {
-            Ok(Route { registry: exact.clone(), label: registry.label(), repository: name, prefix: "" })
-        }
+        Some((RegistryMatch::Exact(exact), registry)) => Ok(Route {
+            registry: exact.clone(),
+            label: registry.label(),
+            is_private: registry.credentials.is_some(),
+            repository: name,
+            prefix: "",
+        }),
         _ => Err(RouteError::NoDefault),
     }
 }
@@ -69,7 +75,7 @@ fn to<'a>(
 ) -> Result<Route<'a>, RouteError> {
     let configured = find(registries, &registry).ok_or_else(|| RouteError::Unknown(registry.to_string()))?;
     let prefix = if first.is_empty() { "" } else { &name[..=first.len()] };
-    Ok(Route { label: configured.label(), registry, repository, prefix })
+    Ok(Route { label: configured.label(), is_private: configured.credentials.is_some(), registry, repository, prefix })
 }
 
 fn find<'r>(registries: &'r [std::sync::Arc<Registry>], name: &RegistryName) -> Option<&'r Registry> {

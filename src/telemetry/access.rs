@@ -137,12 +137,12 @@ struct Line<'a> {
 }
 
 fn json(outcome: &Outcome) -> String {
-    let target = outcome.target.as_ref();
+    let (caller, target) = (outcome.caller.as_ref(), outcome.target.as_ref());
     let line = Line {
         time: now(),
         id: &outcome.id,
-        source: outcome.source,
-        endpoint: outcome.endpoint.as_deref(),
+        source: caller.map(|caller| caller.source.ip()),
+        endpoint: caller.map(|caller| caller.endpoint.as_str()),
         method: &outcome.method,
         path: &outcome.path,
         registry: target.map(|target| target.registry.as_str()),
@@ -158,7 +158,7 @@ fn json(outcome: &Outcome) -> String {
 }
 
 fn text(outcome: &Outcome) -> String {
-    let source = outcome.source.map_or_else(|| "-".to_owned(), |source| source.to_string());
+    let source = outcome.caller.as_ref().map_or_else(|| "-".to_owned(), |caller| caller.source.ip().to_string());
     let cache = outcome.served.map_or("-", crate::request::Served::as_str);
     let reason = outcome.reason.as_ref().map_or_else(String::new, |reason| format!("  {reason}"));
     format!(

@@ -1,11 +1,10 @@
 //! One value per request tells the whole story: opened when the request is read, recorded when it is dropped.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Telemetry;
-use crate::request::{Action, Caller, Served, Target};
+use crate::request::{Action, Caller, Decision, Served, Target};
 
 /// The story of one request. Whoever serves fills in what it learns; dropping it counts and logs, also when the client left
 /// or the task was cancelled.
@@ -20,16 +19,16 @@ pub struct Outcome {
     pub path: String,
     /// The client's own name for itself, shortened.
     pub user_agent: Option<String>,
-    /// Where the request came from.
-    pub source: Option<IpAddr>,
-    /// The endpoint it came by.
-    pub endpoint: Option<Arc<str>>,
+    /// Who asks.
+    pub caller: Option<Caller>,
     /// The configured registry's name, for metrics.
     pub registry_label: Option<String>,
     /// What was asked for, where that could be understood.
     pub target: Option<Target>,
     /// What was to be done.
     pub action: Option<Action>,
+    /// What the policy said, where it was asked.
+    pub decision: Option<Decision>,
     /// Where the answer came from.
     pub served: Option<Served>,
     /// The status that was sent; 0 while there is none.
@@ -54,11 +53,11 @@ impl Outcome {
             method: printable(method),
             path: printable(path),
             user_agent: None,
-            source: None,
-            endpoint: None,
+            caller: None,
             registry_label: None,
             target: None,
             action: None,
+            decision: None,
             served: None,
             status: 0,
             sent: 0,
@@ -70,8 +69,7 @@ impl Outcome {
 
     /// Notes who asks.
     pub fn caller(&mut self, caller: &Caller, user_agent: Option<&str>) {
-        self.source = Some(caller.source);
-        self.endpoint = Some(caller.endpoint.clone());
+        self.caller = Some(caller.clone());
         self.user_agent = user_agent.map(printable);
     }
 

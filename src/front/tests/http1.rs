@@ -26,7 +26,8 @@ async fn the_handler_gets_the_request_as_it_was_sent() {
     let request = requests.recv().await.unwrap();
     assert_eq!((request.path.as_str(), request.query.as_deref(), request.host.as_str()), ("/v2/a%2fb", Some("ns=x"), "h:1"));
     assert_eq!(request.headers.get_all("accept").iter().count(), 2);
-    assert!(request.caller.source.is_loopback() && !request.caller.tls && &*request.caller.endpoint == "nodes");
+    let caller = &request.caller;
+    assert!(caller.source.ip().is_loopback() && caller.tls.is_none() && caller.endpoint.as_str() == "nodes");
 }
 
 #[tokio::test]

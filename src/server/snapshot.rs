@@ -1,0 +1,25 @@
+//! What of the configuration a request is answered by.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::config::Config;
+use crate::policy::Rules;
+
+/// The snapshot in force. A request takes it once, when it comes, so it never sees half of a change.
+pub type Live = ArcSwap<Snapshot>;
+
+/// All that a reload may change about how requests are answered. Immutable.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub(super) config: Arc<Config>,
+    pub(super) rules: Rules,
+}
+
+impl Snapshot {
+    /// What `config` comes to.
+    pub fn new(config: Arc<Config>) -> Self {
+        Self { rules: Rules::new(&config.policy), config }
+    }
+}
