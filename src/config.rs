@@ -10,6 +10,7 @@ mod fault;
 mod file;
 mod freshness;
 mod host;
+mod limit;
 mod listener;
 mod policy;
 mod raw;
@@ -34,6 +35,7 @@ pub use effective::Effective;
 use fault::Complaint;
 pub use fault::{Fault, Faults, Warning};
 pub use host::HostPattern;
+pub use limit::{By, Limit, Of};
 use raw::{Keys, Reader, Section};
 pub use secret::Secret;
 
@@ -54,6 +56,8 @@ pub struct Config {
     pub egress: Egress,
     /// `[policy]`
     pub policy: Policy,
+    /// `[[limit]]`
+    pub limits: Vec<Limit>,
 }
 
 /// `[cache]`: where content is kept and how much of it.
@@ -207,7 +211,7 @@ impl Registry {
     }
 }
 
-const KEYS: Keys = Keys { known: &["cache", "listener", "admin", "registry", "egress", "policy"], later: &[] };
+const KEYS: Keys = Keys { known: &["cache", "listener", "admin", "registry", "egress", "policy", "limit"], later: &[] };
 
 impl Config {
     /// Reads the file at `path` and the files that it names. Relative paths in it start at its folder; variables of the
@@ -262,6 +266,7 @@ fn check(root: &Section<'_>) -> Config {
         registries: if registries.is_empty() { known } else { registry::check(&registries, &known) },
         egress: egress::check(one("egress", &egress::KEYS).as_ref()),
         policy,
+        limits: limit::check(&many("limit", &limit::KEYS)),
     }
 }
 

@@ -33,11 +33,21 @@ pub use head::Request;
 pub use listener::{Listener, Timeouts};
 pub use refusal::MAX_REFUSALS;
 
+use crate::request::Caller;
 use crate::telemetry::Outcome;
+
+/// What a handler wants to be kept for as long as a connection is open.
+pub type Place = Box<dyn Send + Sync>;
 
 /// What answers requests: the data side and the back door each have one.
 #[async_trait::async_trait]
 pub trait Handler: Send + Sync + 'static {
+    /// Somebody connected. What is returned is kept until the connection is closed; after a fault the connection's first
+    /// request is answered with it, and is the last.
+    fn connected(&self, _caller: &Caller) -> Result<Place, Fault> {
+        Ok(Box::new(()))
+    }
+
     /// Answers one request and notes in `outcome` what it learns on the way.
     ///
     /// The future is dropped when the client leaves, at any await; it must leave nothing half done behind. A panic in it

@@ -13,6 +13,7 @@ pub mod front;
 pub mod mirror;
 pub mod oci;
 pub mod policy;
+pub mod quota;
 pub mod request;
 pub mod server;
 pub mod store;

@@ -67,6 +67,13 @@ impl Caller {
         let source = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         Self { source, peer: source, listener, endpoint, is_probe: false, tls: None, principals: Arc::default() }
     }
+
+    /// The one name that it goes by where there is room for one only: its user, else the first of its certificate, else
+    /// `anonymous`.
+    pub fn name(&self) -> Arc<str> {
+        let user = self.principals.iter().find(|principal| principal.as_str().starts_with("user:"));
+        user.or(self.principals.first()).map_or_else(|| "anonymous".into(), |principal| principal.0.clone())
+    }
 }
 
 impl Endpoint {
@@ -93,6 +100,11 @@ impl Endpoint {
     /// As policies and logs write it.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The same, to be kept.
+    pub fn shared(&self) -> Arc<str> {
+        self.text.clone()
     }
 
     /// Whose it is; none for a listener's name.

@@ -5,6 +5,7 @@ mod body;
 mod fault;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod pace;
 mod path;
 mod route;
 mod snapshot;
@@ -12,11 +13,13 @@ mod snapshot;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
-use crate::front::{Answer, Fault, FaultKind, Handler, Reply, Request};
+use crate::front::{Answer, Fault, FaultKind, Handler, Place, Reply, Request};
 use crate::mirror::{ListQuery, Mirror};
 use crate::oci::{ErrorCode, RegistryName};
 use crate::policy::{Permit, Question};
+use crate::quota::{Allowance, Over};
 use crate::request::{Caller, Item, Target};
 use crate::telemetry::{Outcome, Telemetry};
 use answer::Asker;
@@ -35,6 +38,7 @@ struct Understood {
     target: Target,
     /// Whether its registry is asked with credentials of ours.
     is_private: bool,
+    allowance: Allowance,
     asker: Asker,
     list: ListQuery,
 }
@@ -59,10 +63,11 @@ impl Server {
         }
         self.refuse_loop(request)?;
         let now = self.live.load_full();
+        let allowance = self.admit(&now, &request.caller)?;
         let (asked, query) = (path::parse(&request.path).map_err(fault::path)?, Query::parse(request.query.as_deref()));
         let query = query.map_err(|error| fault::bad_request(ErrorCode::Unsupported, error))?;
         let Asked::Of(name, what) = asked else { return Ok(answer::ping(head)) };
-        let understood = understand(&now, request, name, what, query, outcome)?;
+        let understood = understand(&now, request, name, what, query, allowance, outcome)?;
         let permit = permit(&now, request, &understood, outcome)?;
         self.permitted(&permit, &understood, request, head, outcome).await
     }
@@ -81,12 +86,12 @@ impl Server {
             Item::Manifest(_) => {
                 let manifest = self.mirror.manifest(permit, head).await.map_err(refuse)?;
                 outcome.served = Some(manifest.served);
-                Ok(answer::manifest(&manifest, &understood.asker, request))
+                Ok(pace::paced(answer::manifest(&manifest, &understood.asker, request), &understood.allowance))
             }
             Item::Blob(_) => {
-                let blob = self.mirror.blob(permit, head).await.map_err(refuse)?;
+                let blob = self.mirror.blob(permit, &understood.allowance, head).await.map_err(refuse)?;
                 outcome.served = Some(blob.served);
-                Ok(answer::blob(blob, &understood.asker, request))
+                Ok(pace::paced(answer::blob(blob, &understood.asker, request), &understood.allowance))
             }
             Item::Tags | Item::Referrers(_) => {
                 let list = self.mirror.list(permit, &understood.list).await.map_err(refuse)?;
@@ -94,6 +99,19 @@ impl Server {
                 answer::list(&list, &understood.asker, target)
             }
         }
+    }
+
+    /// Takes one request of what the caller may make, and what it may take beyond that.
+    fn admit(&self, now: &Snapshot, caller: &Caller) -> Result<Allowance, Fault> {
+        let instant = Instant::now().into_std();
+        let allowance = now.quotas.of(caller, instant);
+        allowance.request(instant).map_err(|over| self.over(over))?;
+        Ok(allowance)
+    }
+
+    fn over(&self, over: Over) -> Fault {
+        self.telemetry.metrics.limited(over.by.as_str(), over.what.label());
+        fault::over(&over)
     }
 
     /// A request of our own that came back would be asked upstream again, for ever.
@@ -113,6 +131,11 @@ impl Server {
 
 #[async_trait]
 impl Handler for Server {
+    fn connected(&self, caller: &Caller) -> Result<Place, Fault> {
+        let held = self.live.load().quotas.of(caller, Instant::now().into_std()).connection();
+        held.map(|held| Box::new(held) as Place).map_err(|over| self.over(over))
+    }
+
     async fn answer(&self, request: &Request, outcome: &mut Outcome) -> Answer {
         let answer = self.serve(request, outcome).await.unwrap_or_else(|fault| {
             outcome.reason = Some(fault.message.clone());
@@ -128,6 +151,7 @@ fn understand(
     name: &str,
     what: What,
     query: Query,
+    allowance: Allowance,
     outcome: &mut Outcome,
 ) -> Result<Understood, Fault> {
     let route = route::route(&now.config.registries, query.ns.as_deref(), &request.host, name).map_err(fault::route)?;
@@ -146,7 +170,7 @@ fn understand(
     let paged = query.foreign || matches!(target.item, Item::Referrers(_)) && (query.n.is_some() || query.last.is_some());
     let page = paged.then_some(query.rest);
     let list = ListQuery { n: query.n, last: query.last, artifact_type: query.artifact_type, page };
-    Ok(Understood { target, is_private: route.is_private, asker, list })
+    Ok(Understood { target, is_private: route.is_private, allowance, asker, list })
 }
 
 /// Asks the policy, and notes what it said.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Config, Effect, Freshness, HostPattern, Listener, Registry, freshness, units};
+use super::{Config, Effect, Freshness, HostPattern, Limit, Listener, Of, Registry, freshness, units};
 
 /// A configuration in the words of its file, every default written out. It prints as TOML that, secrets apart, reads back as
 /// the same configuration.
@@ -15,6 +15,7 @@ pub struct Effective {
     policy: PolicySection,
     egress: EgressSection,
     listener: Vec<ListenerSection>,
+    limit: Vec<LimitSection>,
     registry: Vec<RegistrySection>,
 }
 
@@ -48,6 +49,21 @@ struct ListenerSection {
     max_connections: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<Pem>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct LimitSection {
+    by: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    downloads: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -104,6 +120,7 @@ impl Effective {
             policy: PolicySection { default: word(config.policy.default) },
             egress: EgressSection { allow: texts(&config.egress.allow) },
             listener: config.listeners.iter().map(listener).collect(),
+            limit: config.limits.iter().map(limit).collect(),
             registry: config.registries.iter().map(|registry| self::registry(registry)).collect(),
         }
     }
@@ -126,6 +143,17 @@ fn listener(listener: &Listener) -> ListenerSection {
         address: listener.address.to_string(),
         max_connections: listener.max_connections,
         tls: listener.tls.as_ref().map(|tls| pem(&tls.certificate, &tls.key)),
+    }
+}
+
+fn limit(limit: &Limit) -> LimitSection {
+    LimitSection {
+        by: limit.by.as_str(),
+        of: limit.of.as_ref().map(Of::texts),
+        requests: limit.requests,
+        bytes: limit.bytes.map(units::show_size),
+        connections: limit.connections,
+        downloads: limit.downloads,
     }
 }
 

@@ -99,6 +99,12 @@ impl Answer {
         self
     }
 
+    /// Puts another body in the place of this one, of the same length.
+    pub fn map_body(mut self, map: impl FnOnce(Body) -> Body) -> Self {
+        self.body = map(self.body);
+        self
+    }
+
     /// The status that will be sent.
     pub fn status(&self) -> StatusCode {
         self.status

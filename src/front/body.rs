@@ -44,11 +44,28 @@ pub enum Chunk {
 }
 
 impl Chunk {
-    pub(super) fn len(&self) -> u64 {
+    /// Its length in bytes.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::File { span, .. } => span.len(),
         }
+    }
+
+    /// Keeps the first `length` bytes, and returns what comes behind them, if anything does.
+    pub fn split_off(&mut self, length: u64) -> Option<Self> {
+        if self.len() <= length {
+            return None;
+        }
+        Some(match self {
+            Self::Bytes(bytes) => Self::Bytes(bytes.split_off(usize::try_from(length).unwrap_or(bytes.len()))),
+            Self::File { file, span } => {
+                let rest = Span::new(span.start + length, span.end);
+                span.end = rest.start;
+                Self::File { file: file.clone(), span: rest }
+            }
+        })
     }
 }
 

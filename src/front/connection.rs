@@ -64,7 +64,11 @@ pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr,
     };
     let Some(stream) = set_up else { return };
     let caller = Caller::direct(shared.endpoint.clone(), peer);
-    let connection = Arc::new(Connection::new(shared.clone(), caller, wire));
+    let (_place, refused) = match shared.handler.connected(&caller) {
+        Ok(place) => (Some(place), None),
+        Err(fault) => (None, Some(fault)),
+    };
+    let connection = Arc::new(Connection::new(shared.clone(), caller, refused, wire));
     tokio::select! {
         _ = connection.process_new(stream, &shutdown) => {}
         () = silence(&connection, &shutdown) => {}

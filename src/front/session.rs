@@ -32,6 +32,8 @@ use crate::telemetry::Outcome;
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) caller: Caller,
+    /// Why no request is answered on it.
+    refused: Option<Fault>,
     pub(super) wire: Arc<Wire>,
     /// Cancelled when the first request has come.
     pub(super) begun: CancellationToken,
@@ -77,7 +79,7 @@ impl HttpServerApp for Connection {
         };
         if !client.finish_body(&mut session, self.shared.timeouts.body).await {
             self.end_after_answer(&mut session);
-        } else if self.shared.once || *shutdown.borrow() {
+        } else if self.shared.once || self.refused.is_some() || *shutdown.borrow() {
             session.set_keepalive(None);
         }
         session.set_write_timeout(session.is_http2().then_some(self.shared.timeouts.stall));
@@ -104,10 +106,11 @@ impl HttpServerApp for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(shared: Arc<Shared>, caller: Caller, wire: Arc<Wire>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, caller: Caller, refused: Option<Fault>, wire: Arc<Wire>) -> Self {
         Self {
             shared,
             caller,
+            refused,
             wire,
             begun: CancellationToken::new(),
             unread: AtomicBool::new(false),
@@ -162,7 +165,8 @@ impl Connection {
         let head = session.req_header();
         let mut outcome = Outcome::open(telemetry, head.method.as_str(), &String::from_utf8_lossy(head.raw_path()));
         outcome.caller(&self.caller, head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()));
-        (outcome, client, head::admit(head, self.caller.clone()))
+        let admitted = head::admit(head, self.caller.clone());
+        (outcome, client, self.refused.clone().map_or(admitted, Err))
     }
 
     /// Asks the handler while watching the client; `None` where it left first, and then the handler's future is dropped.

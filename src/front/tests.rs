@@ -240,7 +240,7 @@ async fn connection(handler: impl Handler) -> Arc<Connection> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let caller = Caller::direct("nodes".into(), (std::net::Ipv4Addr::LOCALHOST, 4000).into());
-    Arc::new(Connection::new(Arc::new(shared(handler)), caller, Wire::new(tcp, Duration::from_secs(60))))
+    Arc::new(Connection::new(Arc::new(shared(handler)), caller, None, Wire::new(tcp, Duration::from_secs(60))))
 }
 
 /// A certificate for `localhost` in files, and what a client needs to trust it.

@@ -7,6 +7,7 @@ use super::download::{Download, Seat};
 use super::{Error, Kind, Mirror, Place};
 use crate::oci::Digest;
 use crate::policy::Permit;
+use crate::quota::Allowance;
 use crate::request::{Item, Served};
 
 /// So many downloads through other repositories are joined one after the other, when each fails.
@@ -25,13 +26,14 @@ pub struct BlobAnswer {
 }
 
 impl Mirror {
-    /// The blob that `permit` is for. `head`: only its head is wanted, so no download is started.
+    /// The blob that `permit` is for. `head`: only its head is wanted, so no download is started. A download that is started is
+    /// one of `allowance`'s.
     ///
     /// Dropping this future, or the content it returned, leaves a download going on.
     ///
     /// # Errors
     /// As the upstream answered, see [`Kind`].
-    pub async fn blob(self: &Arc<Self>, permit: &Permit, head: bool) -> Result<BlobAnswer, Error> {
+    pub async fn blob(self: &Arc<Self>, permit: &Permit, allowance: &Allowance, head: bool) -> Result<BlobAnswer, Error> {
         let Item::Blob(digest) = permit.target().item else {
             return Err(Error::new(Kind::Internal, "the permit is not for a blob"));
         };
@@ -51,7 +53,7 @@ impl Mirror {
         self.check_blob_absent(&place, &digest)?;
         match download {
             download if head => self.head_blob(&place, digest, linked, download).await,
-            download => self.download(&place, &digest, linked, download).await,
+            download => self.download(&place, &digest, allowance, linked, download).await,
         }
     }
 
@@ -99,6 +101,7 @@ impl Mirror {
         self: &Arc<Self>,
         place: &Place,
         digest: &Digest,
+        allowance: &Allowance,
         mut linked: bool,
         mut found: Option<Arc<Download>>,
     ) -> Result<BlobAnswer, Error> {
@@ -110,7 +113,7 @@ impl Mirror {
             }
             let (seat, joined) = match download.as_ref().and_then(Seat::take) {
                 Some(seat) => (seat, true),
-                None => self.downloads.join_or_start(self, place, digest, self.sizes.get(place, digest))?,
+                None => self.downloads.join_or_start(self, place, digest, self.sizes.get(place, digest), allowance)?,
             };
             let foreign = seat.download.repository != place.repository;
             if foreign && !linked {

@@ -54,6 +54,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::error::{Error, Kind};
 use super::place::Place;
 use crate::oci::{Digest, RegistryName, RepositoryName};
+use crate::quota::{Allowance, Held};
 use crate::store::{Blob, Partial};
 use fill::Fill;
 use phase::{Event, Phase};
@@ -137,13 +138,14 @@ impl Downloads {
     /// where one did.
     ///
     /// # Errors
-    /// `Overloaded` when too many are under way.
+    /// `Overloaded` when too many are under way, in all or of this `allowance`.
     pub(super) fn join_or_start(
         &self,
         mirror: &Arc<super::Mirror>,
         place: &Place,
         digest: &Digest,
         expected: Option<u64>,
+        allowance: &Allowance,
     ) -> Result<(Seat, bool), Error> {
         let key = (place.name.clone(), *digest);
         let mut open = self.lock();
@@ -151,11 +153,18 @@ impl Downloads {
             return Ok((seat, true));
         }
         let running = Running::one_more(&self.running)?;
+        let held = allowance.download().map_err(|over| Error::new(Kind::Overloaded, over.to_string()).after(over.after))?;
         let download = Arc::new(Download::new(place.repository.clone()));
         let seat = Seat::take(&download).ok_or_else(|| Error::new(Kind::Internal, "a new download has no place"))?;
         open.insert(key.clone(), download.clone());
-        let mut registered =
-            Registered { open: self.open.clone(), key, download: download.clone(), reason: Error::stopped(), _running: running };
+        let mut registered = Registered {
+            open: self.open.clone(),
+            key,
+            download: download.clone(),
+            reason: Error::stopped(),
+            _running: running,
+            _held: held,
+        };
         let fill = Fill {
             mirror: mirror.clone(),
             place: place.clone(),
@@ -213,6 +222,7 @@ struct Registered {
     /// Why it failed; that the task was stopped, unless something else is known.
     reason: Error,
     _running: Running,
+    _held: Held,
 }
 
 impl Drop for Registered {

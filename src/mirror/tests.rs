@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::config::{Cache, Freshness};
 use crate::oci::{Algorithm, Reference, RepositoryName, Span, Tag};
+use crate::quota::Allowance;
 use crate::request::{Item, Served, Target};
 use crate::store::{Faults, TagRecord};
 use crate::upstream::scripted::{Reply, Scripted, Step, config, registry};
@@ -94,7 +95,7 @@ impl Bench {
     }
 
     async fn blob(&self, repository: &str, digest: Digest) -> Result<BlobAnswer, Error> {
-        self.mirror.blob(&permit(repository, Item::Blob(digest)), false).await
+        self.mirror.blob(&permit(repository, Item::Blob(digest)), &Allowance::default(), false).await
     }
 
     /// The whole blob, as far as it came.

@@ -6,6 +6,7 @@ use crate::front::{Fault, FaultKind};
 use crate::mirror::{Error, Kind};
 use crate::oci::ErrorCode;
 use crate::policy::Refusal;
+use crate::quota::Over;
 use crate::request::{Item, Target};
 
 pub(super) fn bad_request(code: ErrorCode, message: impl std::fmt::Display) -> Fault {
@@ -41,6 +42,11 @@ pub(super) fn route(error: RouteError) -> Fault {
 pub(super) fn probe() -> Fault {
     let message = "a health check of a load balancer may read /readyz only";
     Fault::new(FaultKind::Denied, ErrorCode::Denied, message)
+}
+
+/// 503 and not 429, at which containerd tries again without a pause and podman sits out 30 s.
+pub(super) fn over(over: &Over) -> Fault {
+    Fault::new(FaultKind::Overloaded, ErrorCode::TooManyRequests, over.to_string()).retry_after(over.after)
 }
 
 pub(super) fn refused(refusal: &Refusal, target: &Target) -> Fault {

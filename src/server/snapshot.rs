@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::config::Config;
 use crate::policy::Rules;
+use crate::quota::Quotas;
 
 /// The snapshot in force. A request takes it once, when it comes, so it never sees half of a change.
 pub type Live = ArcSwap<Snapshot>;
@@ -15,11 +16,13 @@ pub type Live = ArcSwap<Snapshot>;
 pub struct Snapshot {
     pub(super) config: Arc<Config>,
     pub(super) rules: Rules,
+    pub(super) quotas: Arc<Quotas>,
 }
 
 impl Snapshot {
     /// What `config` comes to.
     pub fn new(config: Arc<Config>) -> Self {
-        Self { rules: Rules::new(&config.policy), config }
+        let quotas = Arc::new(Quotas::new(&config.limits));
+        Self { rules: Rules::new(&config.policy), quotas, config }
     }
 }

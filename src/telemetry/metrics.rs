@@ -64,6 +64,7 @@ pub struct Metrics {
     sent_bytes: IntCounterVec,
     saved_bytes: IntCounterVec,
     hits: IntCounterVec,
+    limited: IntCounterVec,
     joins: IntCounter,
     upstream_requests: IntCounterVec,
     upstream_errors: IntCounterVec,
@@ -147,6 +148,11 @@ impl Metrics {
                 &["registry"],
             ),
             hits: make.counters("roadstead_cache_total", "Answers by where they came from.", &["action", "cache"]),
+            limited: make.counters(
+                "roadstead_limited_total",
+                "Requests, connections and downloads refused because their tenant had its share.",
+                &["by", "what"],
+            ),
             joins: make.counter("roadstead_joins_total", "Requests that joined a download already under way."),
             upstream_requests: make.counters(
                 "roadstead_upstream_requests_total",
@@ -218,6 +224,11 @@ impl Metrics {
     /// Content of `registry` was not what its digest says.
     pub fn mismatch(&self, registry: &str) {
         self.mismatches.with_label_values(&[registry]).inc();
+    }
+
+    /// A tenant of a limit that counts `by` had no `what` left. Both are constant words.
+    pub fn limited(&self, by: &'static str, what: &'static str) {
+        self.limited.with_label_values(&[by, what]).inc();
     }
 
     /// A request joined a download under way.

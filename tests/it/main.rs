@@ -16,6 +16,7 @@ mod operator;
 mod outages;
 mod process;
 mod pull_rules;
+mod quota;
 mod ranges;
 mod resume;
 mod strangers;

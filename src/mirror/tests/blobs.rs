@@ -1,6 +1,7 @@
 //! Blobs: broken transfers, wrong bytes, and who may join whose download.
 
 use super::*;
+use crate::quota::Allowance;
 use crate::upstream::scripted::Kind as EgressKind;
 
 fn head_of(body: &Bytes) -> Reply {
@@ -130,11 +131,11 @@ async fn a_head_starts_no_fill_and_joins_none() {
     })
     .await;
     let permit = permit("app", Item::Blob(digest_of(&layer())));
-    let answer = bench.mirror.blob(&permit, true).await.unwrap();
+    let answer = bench.mirror.blob(&permit, &Allowance::default(), true).await.unwrap();
     assert_eq!((answer.length, answer.content.is_none(), answer.served), (Some(200_000), true, Served::Miss));
     assert!(bench.is_idle());
     let _filling = bench.blob("app", digest_of(&layer())).await.unwrap();
-    let answer = bench.mirror.blob(&permit, true).await.unwrap();
+    let answer = bench.mirror.blob(&permit, &Allowance::default(), true).await.unwrap();
     assert_eq!((answer.length, answer.content.is_none(), answer.served), (Some(200_000), true, Served::Joined));
     let line = |method: &str| format!("{method} https://a.test/v2/app/blobs/{}", digest_of(&layer()));
     assert_eq!(bench.other.lines(), [line("HEAD"), line("GET")]);

@@ -18,7 +18,9 @@ async fn beyond_the_most_downloads_one_is_refused_until_another_has_ended() {
     let bench = Bench::new(script).await;
     let ask = |nth| {
         let mirror = bench.mirror.clone();
-        tokio::spawn(async move { mirror.blob(&permit("app", Item::Blob(absent(nth))), false).await.map(drop) })
+        tokio::spawn(
+            async move { mirror.blob(&permit("app", Item::Blob(absent(nth))), &Allowance::default(), false).await.map(drop) },
+        )
     };
     let started = Instant::now();
     let answered = ask(0);

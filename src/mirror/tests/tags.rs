@@ -1,6 +1,7 @@
 //! Tags and manifests: how long they wait, what is served meanwhile, and what is remembered.
 
 use super::*;
+use crate::quota::Allowance;
 use crate::store::ListRecord;
 
 const DEADLINE: Duration = Duration::from_millis(1500);
@@ -87,7 +88,7 @@ async fn what_was_never_seen_gets_the_time_out() {
         let (answer, waited) = timed(bench.blob("app", digest)).await;
         assert_eq!((answer.err().unwrap().kind, waited.as_secs()), (Kind::TimedOut, seconds));
         let permit = permit("app", Item::Blob(digest));
-        let (answer, waited) = timed(bench.mirror.blob(&permit, true)).await;
+        let (answer, waited) = timed(bench.mirror.blob(&permit, &Allowance::default(), true)).await;
         assert_eq!((answer.err().unwrap().kind, waited.as_secs()), (Kind::TimedOut, seconds));
         assert!(bench.is_idle());
     }

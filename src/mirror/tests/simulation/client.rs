@@ -15,6 +15,7 @@ use super::world::{Leave, REPOSITORIES, Visit, Wish};
 use crate::mirror::tests::permit;
 use crate::mirror::{BlobAnswer, Error, Piece, Pieces};
 use crate::oci::{RangeHeader, Selection};
+use crate::quota::Allowance;
 use crate::request::Item;
 
 /// One try takes no longer, whatever goes wrong; of these, a client sleeps so much at most.
@@ -83,7 +84,8 @@ impl Client {
     async fn ask(&self, who: &str, life: &Life, visit: &Visit, dice: &mut Dice) -> End {
         let digest = self.judge.world.blobs[visit.blob].digest;
         let permit = permit(REPOSITORIES[visit.repository], Item::Blob(digest));
-        let asked = life.mirror.blob(&permit, matches!(visit.wish, Wish::Head));
+        let allowance = Allowance::default();
+        let asked = life.mirror.blob(&permit, &allowance, matches!(visit.wish, Wish::Head));
         let answer = match visit.leaves {
             Some(Leave::Early(patience)) => match timeout(patience, asked).await {
                 Ok(answer) => answer,

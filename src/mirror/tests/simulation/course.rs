@@ -16,6 +16,7 @@ use super::log::{Fault, Log, Rule};
 use super::upstream::Upstream;
 use super::world::{End, REPOSITORIES, World};
 use crate::mirror::tests::{permit, read};
+use crate::quota::Allowance;
 use crate::request::{Item, Served};
 use crate::store::inline_blocking;
 
@@ -217,7 +218,7 @@ impl Course {
     async fn pull(&self, mirror: &Life, repository: usize, blob: usize) -> Result<Served, String> {
         let truth = &self.judge.world.blobs[blob];
         let permit = permit(REPOSITORIES[repository], Item::Blob(truth.digest));
-        let answer = mirror.mirror.blob(&permit, false).await.map_err(|error| error.to_string())?;
+        let answer = mirror.mirror.blob(&permit, &Allowance::default(), false).await.map_err(|error| error.to_string())?;
         let served = answer.served;
         let bytes = read(answer).await.1.map_err(|error| error.to_string())?;
         mirror.idle().await;
