@@ -15,9 +15,12 @@ mod connection;
 mod error;
 mod fault;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod head;
 mod io;
 mod listener;
+mod proxy_protocol;
 mod refusal;
 mod session;
 #[cfg(test)]
