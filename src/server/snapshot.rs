@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::config::Config;
+use crate::oci::RegistryName;
 use crate::policy::Rules;
 
 /// The snapshot in force. A request takes it once, when it comes, so it never sees half of a change.
@@ -21,5 +22,11 @@ impl Snapshot {
     /// What `config` comes to.
     pub fn new(config: Arc<Config>) -> Self {
         Self { rules: Rules::new(&config.policy), config }
+    }
+
+    /// The registry of requests that name none and came by `listener`, where it has one of its own.
+    pub(super) fn default_registry(&self, listener: &str) -> Option<&RegistryName> {
+        let listener = self.config.listeners.iter().find(|known| *known.name == *listener)?;
+        listener.default_registry.as_ref()
     }
 }
