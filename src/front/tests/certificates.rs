@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::http2::{ask, client};
 use super::*;
 use crate::config::{ClientAuth, ListenerTls};
+use crate::request::Principal;
 
 /// An authority.
 struct Ca {
@@ -93,10 +94,10 @@ async fn connect(front: &Front, host: &str, config: Arc<ClientConfig>) -> io::Re
 }
 
 /// Answers with what it knows of its caller.
-fn who(request: Request) -> Answer {
+fn who(request: &Request) -> Answer {
     let tls = request.caller.tls.as_ref().expect("a listener with TLS");
     let host = tls.server_name.as_deref().unwrap_or("-");
-    let names: Vec<&str> = request.caller.principals.iter().map(|principal| principal.as_str()).collect();
+    let names: Vec<&str> = request.caller.principals.iter().map(Principal::as_str).collect();
     Answer::new(Reply::Ok).body(Body::Bytes(format!("{} {host} {}", tls.version, names.join(" ")).into()), None)
 }
 
@@ -116,7 +117,7 @@ async fn a_clients_names_are_known_by_either_protocol_and_version() {
     let (folder, ca, clients) = (tempfile::tempdir().unwrap(), Ca::new("servers"), Ca::new("clients"));
     let server = ca.issue(&["mirror.test"]);
     let setup = Setup { tls: Some(tls(folder.path(), &[&server], Some((&clients, true)))), ..Setup::default() };
-    let front = setup.start(at_once(who));
+    let front = setup.start(at_once(|request| who(&request)));
     let node = clients.issue_with(&["node.test"], |params| {
         params.subject_alt_names.push(SanType::URI("spiffe://prod/node".try_into().unwrap()));
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -141,7 +142,7 @@ async fn who_has_no_certificate_or_a_wrong_one_is_refused_and_each_counts() {
     let (folder, ca, clients) = (tempfile::tempdir().unwrap(), Ca::new("servers"), Ca::new("clients"));
     let server = ca.issue(&["mirror.test"]);
     let setup = Setup { tls: Some(tls(folder.path(), &[&server], Some((&clients, true)))), ..Setup::default() };
-    let front = setup.start(at_once(who));
+    let front = setup.start(at_once(|request| who(&request)));
     let without = said(&front, "mirror.test", ca.client(H1, None)).await.unwrap_err();
     assert!(without.to_string().contains("CertificateRequired"), "{without}");
     let foreign = said(&front, "mirror.test", ca.client(H1, Some(&ca.issue(&["node.test"])))).await.unwrap_err();
@@ -162,7 +163,7 @@ async fn an_optional_certificate_may_be_missing_and_not_be_wrong() {
     let (folder, ca, clients) = (tempfile::tempdir().unwrap(), Ca::new("servers"), Ca::new("clients"));
     let server = ca.issue(&["mirror.test"]);
     let setup = Setup { tls: Some(tls(folder.path(), &[&server], Some((&clients, false)))), ..Setup::default() };
-    let front = setup.start(at_once(who));
+    let front = setup.start(at_once(|request| who(&request)));
     assert_eq!(said(&front, "mirror.test", ca.client(H1, None)).await.unwrap(), "1.3 mirror.test ");
     let good = clients.issue(&["node.test"]);
     let known = said(&front, "mirror.test", ca.client(H1, Some(&good))).await.unwrap();
@@ -182,7 +183,7 @@ async fn the_host_that_is_wanted_chooses_the_certificate() {
     let (folder, ca) = (tempfile::tempdir().unwrap(), Ca::new("servers"));
     let [first, exact, wild] = [&["first.test", "10.0.0.1"][..], &["a.wild.test"], &["*.wild.test"]].map(|hosts| ca.issue(hosts));
     let setup = Setup { tls: Some(tls(folder.path(), &[&first, &exact, &wild], None)), ..Setup::default() };
-    let front = setup.start(at_once(who));
+    let front = setup.start(at_once(|request| who(&request)));
     for (host, leaf) in [("first.test", &first), ("a.wild.test", &exact), ("b.wild.test", &wild), ("10.0.0.1", &first)] {
         assert_eq!(shown(&front, host, &ca).await, leaf.chain[0], "{host}");
     }
@@ -194,7 +195,7 @@ async fn new_files_are_for_new_connections_and_broken_ones_for_none() {
     let (folder, ca, clients) = (tempfile::tempdir().unwrap(), Ca::new("servers"), Ca::new("clients"));
     let (old, new) = (ca.issue(&["mirror.test"]), ca.issue(&["mirror.test"]));
     let setup = Setup { tls: Some(tls(folder.path(), &[&old], None)), ..Setup::default() };
-    let front = setup.start(at_once(who));
+    let front = setup.start(at_once(|request| who(&request)));
     let mut open = connect(&front, "mirror.test", ca.client(H1, None)).await.unwrap();
     let mut still_served = async || {
         open.write_all(get("/").as_bytes()).await.unwrap();
@@ -222,7 +223,7 @@ async fn no_session_of_a_client_with_a_certificate_is_resumed() {
     let (folder, ca, clients) = (tempfile::tempdir().unwrap(), Ca::new("servers"), Ca::new("clients"));
     let server = ca.issue(&["mirror.test"]);
     let setup = Setup { tls: Some(tls(folder.path(), &[&server], Some((&clients, true)))), ..Setup::default() };
-    let front = setup.start(at_once(who));
+    let front = setup.start(at_once(|request| who(&request)));
     let config = ca.client(H1, Some(&clients.issue(&["node.test"])));
     for _ in 0..2 {
         let mut stream = connect(&front, "mirror.test", config.clone()).await.unwrap();

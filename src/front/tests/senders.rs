@@ -18,7 +18,7 @@ fn aws() -> Vec<u8> {
 }
 
 /// Answers with what it knows of its caller.
-fn who(request: Request) -> Answer {
+fn who(request: &Request) -> Answer {
     let caller = &request.caller;
     let text = format!("{} {} {} {}", caller.source, caller.peer.ip(), caller.endpoint, caller.is_probe);
     Answer::new(Reply::Ok).body(Body::Bytes(text.into()), None)
@@ -32,7 +32,7 @@ fn setup() -> Setup {
 
 fn start() -> Front {
     // Time enough for a header that comes byte by byte, whatever else the machine does.
-    Setup { senders: Some(BALANCER), ..Setup::default() }.start(at_once(who))
+    Setup { senders: Some(BALANCER), ..Setup::default() }.start(at_once(|request| who(&request)))
 }
 
 impl Front {
@@ -122,7 +122,7 @@ async fn collected(answer: http::Response<hyper::body::Incoming>) -> Bytes {
 #[tokio::test]
 async fn it_comes_before_tls() {
     let (_folder, tls, roots) = certificate();
-    let front = Setup { tls: Some(tls), senders: Some(BALANCER), ..Setup::default() }.start(at_once(who));
+    let front = Setup { tls: Some(tls), senders: Some(BALANCER), ..Setup::default() }.start(at_once(|request| who(&request)));
     let mut stream = front.connect_as_balancer().await;
     for byte in aws() {
         stream.write_all(&[byte]).await.unwrap();
@@ -145,7 +145,7 @@ async fn a_balancers_own_connection_is_a_probe() {
 
 #[tokio::test]
 async fn who_must_send_a_header_and_does_not_is_closed() {
-    let front = setup().start(at_once(who));
+    let front = setup().start(at_once(|request| who(&request)));
     for (count, wrong) in [last("/").as_bytes(), b"\x16\x03\x01\x02\0\x01", b"PROXY TCP4 x\r\n", &aws()[..40]].iter().enumerate() {
         let mut stream = front.connect_as_balancer().await;
         stream.write_all(wrong).await.unwrap();
@@ -158,7 +158,7 @@ async fn who_must_send_a_header_and_does_not_is_closed() {
 
 #[tokio::test]
 async fn a_header_that_does_not_come_is_not_waited_for_long() {
-    let front = setup().start(at_once(who));
+    let front = setup().start(at_once(|request| who(&request)));
     closed(&mut front.connect_as_balancer().await).await;
     let mut half = front.connect_as_balancer().await;
     half.write_all(&aws()[..50]).await.unwrap();
@@ -201,11 +201,11 @@ async fn a_strangers_header_is_no_request() {
         }
         assert!(front.refused("proxy_stranger", u32::try_from(count).unwrap() * 2 + 2), "{}", front.metrics());
     }
-    let without_senders = Setup::default().start(at_once(who));
+    let without_senders = Setup::default().start(at_once(|request| who(&request)));
     closed(&mut without_senders.connect_and_send(aws()).await).await;
     assert!(without_senders.refused("proxy_stranger", 1));
     let (_folder, tls, _) = certificate();
-    let with_tls = Setup { tls: Some(tls), senders: Some(BALANCER), ..Setup::default() }.start(at_once(who));
+    let with_tls = Setup { tls: Some(tls), senders: Some(BALANCER), ..Setup::default() }.start(at_once(|request| who(&request)));
     for header in [&aws()[..], LINE.as_bytes()] {
         // The alert of TLS may come.
         let _ = within(with_tls.connect_and_send(header).await.read(&mut [0; 100])).await;
@@ -227,7 +227,7 @@ async fn one_header_is_enough() {
 
 #[tokio::test]
 async fn a_balancers_connection_beyond_the_cap_is_told_so() {
-    let front = Setup { max_connections: 1, senders: Some(BALANCER), ..Setup::default() }.start(at_once(who));
+    let front = Setup { max_connections: 1, senders: Some(BALANCER), ..Setup::default() }.start(at_once(|request| who(&request)));
     let mut first = front.connect_as_balancer().await;
     first.write_all(&[&aws()[..], get("/").as_bytes()].concat()).await.unwrap();
     read_answer(&mut first).await;
