@@ -133,7 +133,7 @@ fn bind_all(config: &Config, telemetry: &Arc<Telemetry>) -> Result<Vec<Listener>
 }
 
 fn admin_listener(config: &Config) -> config::Listener {
-    config::Listener { name: "admin".into(), address: config.admin.address, tls: None, max_connections: limits::ADMIN_CONNECTIONS }
+    config::Listener::plain("admin", config.admin.address, limits::ADMIN_CONNECTIONS)
 }
 
 /// Drops cached content straight from the cache folder, for when no proxy runs on it.

@@ -13,11 +13,13 @@ mod host;
 mod limit;
 mod listener;
 mod policy;
+mod proxy_protocol;
 mod raw;
 mod registry;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod units;
 mod urls;
 mod well_known;
@@ -36,8 +38,10 @@ use fault::Complaint;
 pub use fault::{Fault, Faults, Warning};
 pub use host::HostPattern;
 pub use limit::{By, Limit, Of};
+pub use proxy_protocol::ProxyProtocol;
 use raw::{Keys, Reader, Section};
 pub use secret::Secret;
+pub use tls::{ClientAuth, KeyPair, ListenerTls};
 
 use crate::oci::RegistryName;
 
@@ -80,17 +84,12 @@ pub struct Listener {
     pub address: SocketAddr,
     /// TLS, where the listener speaks it.
     pub tls: Option<ListenerTls>,
+    /// Who sends headers of the PROXY protocol. `None`: nobody does.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Serves requests that name no registry, before the registry that is everybody's default. One of the registries.
+    pub default_registry: Option<RegistryName>,
     /// The most connections open at once; further ones are answered with 503.
     pub max_connections: usize,
-}
-
-/// `tls = { … }` of a listener.
-#[derive(Clone, Debug)]
-pub struct ListenerTls {
-    /// PEM file with the certificate chain, the server's own first.
-    pub certificate: PathBuf,
-    /// PEM file with the private key.
-    pub key: PathBuf,
 }
 
 /// `[admin]`: the back door.
@@ -194,6 +193,13 @@ pub enum Effect {
     Deny,
 }
 
+impl Listener {
+    /// A listener without TLS, of whose clients nothing is known but their addresses.
+    pub fn plain(name: &str, address: SocketAddr, max_connections: usize) -> Self {
+        Self { name: name.into(), address, tls: None, proxy_protocol: None, default_registry: None, max_connections }
+    }
+}
+
 impl fmt::Display for RegistryMatch {
     /// As it is written in the file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -252,18 +258,19 @@ impl Config {
 fn check(root: &Section<'_>) -> Config {
     let one = |name, keys| root.get(name).and_then(|value| value.section(keys));
     let many = |name, keys| root.get(name).map(|value| value.sections(keys)).unwrap_or_default();
+    let known = well_known::registries();
+    let registries = many("registry", &registry::KEYS);
+    let registries = if registries.is_empty() { known } else { registry::check(&registries, &known) };
     let mut addresses = listener::Addresses::default();
-    let listeners = listener::check(&many("listener", &listener::KEYS), &mut addresses);
+    let listeners = listener::check(&many("listener", &listener::KEYS), &registries, &mut addresses);
     // Before the admin address joins the others: policy is about listeners.
     let policy = policy::check(one("policy", &policy::KEYS).as_ref(), &addresses);
     let admin = listener::check_admin(one("admin", &listener::ADMIN_KEYS).as_ref(), &mut addresses);
-    let known = well_known::registries();
-    let registries = many("registry", &registry::KEYS);
     Config {
         cache: cache::check(root.reader, one("cache", &cache::KEYS).as_ref()),
         listeners,
         admin,
-        registries: if registries.is_empty() { known } else { registry::check(&registries, &known) },
+        registries,
         egress: egress::check(one("egress", &egress::KEYS).as_ref()),
         policy,
         limits: limit::check(&many("limit", &limit::KEYS)),

@@ -154,7 +154,8 @@ fn understand(
     allowance: Allowance,
     outcome: &mut Outcome,
 ) -> Result<Understood, Fault> {
-    let route = route::route(&now.config.registries, query.ns.as_deref(), &request.host, name).map_err(fault::route)?;
+    let default = now.default_registry(&request.caller.listener);
+    let route = route::route(&now.config.registries, default, query.ns.as_deref(), &request.host, name).map_err(fault::route)?;
     let client_name = path::repository(route.repository).map_err(fault::path)?;
     let repository = if route.registry.is_docker_hub() { client_name.with_library() } else { client_name.clone() };
     let item = match what {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Config, Effect, Freshness, HostPattern, Limit, Listener, Of, Registry, freshness, units};
+use super::{Config, Effect, Freshness, HostPattern, KeyPair, Limit, Listener, ListenerTls, Of, Registry, freshness, units};
 
 /// A configuration in the words of its file, every default written out. It prints as TOML that, secrets apart, reads back as
 /// the same configuration.
@@ -48,7 +48,28 @@ struct ListenerSection {
     address: String,
     max_connections: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<Pem>,
+    default_registry: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_protocol: Option<ProxyProtocolSection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsSection>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct ProxyProtocolSection {
+    from: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct TlsSection {
+    #[serde(flatten)]
+    first: Pem,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_ca: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_auth: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    more: Vec<Pem>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -142,7 +163,9 @@ fn listener(listener: &Listener) -> ListenerSection {
         name: listener.name.to_string(),
         address: listener.address.to_string(),
         max_connections: listener.max_connections,
-        tls: listener.tls.as_ref().map(|tls| pem(&tls.certificate, &tls.key)),
+        default_registry: listener.default_registry.as_ref().map(ToString::to_string),
+        proxy_protocol: listener.proxy_protocol.as_ref().map(|config| ProxyProtocolSection { from: texts(&config.from) }),
+        tls: listener.tls.as_ref().and_then(tls),
     }
 }
 
@@ -155,6 +178,16 @@ fn limit(limit: &Limit) -> LimitSection {
         connections: limit.connections,
         downloads: limit.downloads,
     }
+}
+
+fn tls(tls: &ListenerTls) -> Option<TlsSection> {
+    let mut pairs = tls.certificates.iter().map(|KeyPair { certificate, key }| pem(certificate, key));
+    Some(TlsSection {
+        first: pairs.next()?,
+        client_ca: tls.clients.as_ref().map(|clients| clients.ca.display().to_string()),
+        client_auth: tls.clients.as_ref().map(|clients| if clients.required { "require" } else { "optional" }),
+        more: pairs.collect(),
+    })
 }
 
 fn registry(registry: &Registry) -> RegistrySection {

@@ -1,3 +1,5 @@
+mod listeners;
+
 use std::path::Path;
 
 use super::*;
@@ -145,18 +147,8 @@ fn addresses_that_cannot_be_opened_are_told() {
             "0 is not a number of 1 or more; write a larger number",
         ),
         (
-            "[[listener]]\naddress = '127.0.0.1:1'\nproxy_protocol = {}\n",
-            "3: listener.proxy_protocol:",
-            "not supported by this version of roadstead; remove it",
-        ),
-        (
             "[[listener]]\naddress = '127.0.0.1:1'\nusers = {}\n",
             "3: listener.users:",
-            "not supported by this version of roadstead; remove it",
-        ),
-        (
-            "[[listener]]\naddress = '127.0.0.1:1'\ntls = { certificate = 'tls.crt', key = 'tls.key', client_ca = 'x' }\n",
-            "3: listener.tls.client_ca:",
             "not supported by this version of roadstead; remove it",
         ),
         (

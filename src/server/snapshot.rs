@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::config::Config;
+use crate::oci::RegistryName;
 use crate::policy::Rules;
 use crate::quota::Quotas;
 
@@ -24,5 +25,11 @@ impl Snapshot {
     pub fn new(config: Arc<Config>) -> Self {
         let quotas = Arc::new(Quotas::new(&config.limits));
         Self { rules: Rules::new(&config.policy), quotas, config }
+    }
+
+    /// The registry of requests that name none and came by `listener`, where it has one of its own.
+    pub(super) fn default_registry(&self, listener: &str) -> Option<&RegistryName> {
+        let listener = self.config.listeners.iter().find(|known| *known.name == *listener)?;
+        listener.default_registry.as_ref()
     }
 }
