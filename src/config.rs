@@ -19,6 +19,7 @@ mod secret;
 mod tests;
 mod units;
 mod urls;
+mod users;
 mod well_known;
 
 use std::fmt;
@@ -76,6 +77,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// TLS, where the listener speaks it.
     pub tls: Option<ListenerTls>,
+    /// Who may log in, where the listener asks.
+    pub users: Option<ListenerUsers>,
     /// The most connections open at once; further ones are answered with 503.
     pub max_connections: usize,
 }
@@ -87,6 +90,26 @@ pub struct ListenerTls {
     pub certificate: PathBuf,
     /// PEM file with the private key.
     pub key: PathBuf,
+}
+
+/// `users = { … }` of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerUsers {
+    /// Names and bcrypt hashes of passwords, as `htpasswd -B` writes them. It could be read; what is in it is not known here.
+    pub file: PathBuf,
+    /// Whether everybody must log in.
+    pub mode: UsersMode,
+    /// Where clients get tokens. `None`: at the host that they asked for.
+    pub realm: Option<Url>,
+}
+
+/// Whether everybody must log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsersMode {
+    /// Nobody is served who has not.
+    Require,
+    /// Who has not is anonymous to the policy.
+    Optional,
 }
 
 /// `[admin]`: the back door.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Config, Effect, Freshness, HostPattern, Listener, Registry, freshness, units};
+use super::{Config, Effect, Freshness, HostPattern, Listener, ListenerUsers, Registry, UsersMode, freshness, units};
 
 /// A configuration in the words of its file, every default written out. It prints as TOML that, secrets apart, reads back as
 /// the same configuration.
@@ -48,6 +48,16 @@ struct ListenerSection {
     max_connections: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<Pem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    users: Option<UsersSection>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct UsersSection {
+    file: String,
+    mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    realm: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -126,6 +136,18 @@ fn listener(listener: &Listener) -> ListenerSection {
         address: listener.address.to_string(),
         max_connections: listener.max_connections,
         tls: listener.tls.as_ref().map(|tls| pem(&tls.certificate, &tls.key)),
+        users: listener.users.as_ref().map(users),
+    }
+}
+
+fn users(users: &ListenerUsers) -> UsersSection {
+    UsersSection {
+        file: users.file.display().to_string(),
+        mode: match users.mode {
+            UsersMode::Require => "require",
+            UsersMode::Optional => "optional",
+        },
+        realm: users.realm.as_ref().map(ToString::to_string),
     }
 }
 

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::fault::Complaint;
 use super::raw::{Keys, Once, Section, Value};
-use super::{Admin, Listener, ListenerTls, file, is_loopback};
+use super::{Admin, Listener, ListenerTls, file, is_loopback, users};
 
-pub(super) const KEYS: Keys = Keys { known: &["name", "address", "tls", "max_connections"], later: &["proxy_protocol", "users"] };
+pub(super) const KEYS: Keys = Keys { known: &["name", "address", "tls", "users", "max_connections"], later: &["proxy_protocol"] };
 pub(super) const ADMIN_KEYS: Keys = Keys { known: &["address"], later: &[] };
 const TLS_KEYS: Keys = Keys { known: &["certificate", "key"], later: &["client_ca", "client_auth"] };
 
@@ -60,7 +60,7 @@ pub(super) fn check<'a>(sections: &[Section<'a>], addresses: &mut Addresses<'a>)
     if sections.is_empty() {
         let address = loopback(PORT);
         addresses.claim(address, None);
-        return vec![Listener { name: NAME.into(), address, tls: None, max_connections: MAX_CONNECTIONS }];
+        return vec![Listener { name: NAME.into(), address, tls: None, users: None, max_connections: MAX_CONNECTIONS }];
     }
     sections.iter().map(|section| listener(section, &mut names, addresses)).collect()
 }
@@ -72,10 +72,12 @@ fn listener<'a>(section: &Section<'a>, names: &mut Once, addresses: &mut Address
     if let (Some(name), Some(value)) = (&name, named.as_ref().or(address.as_ref())) {
         names.claim(value, name, &format!("another listener is named {name:?}"), "give each listener a name of its own");
     }
+    let address = address.map_or(NOWHERE, |value| open(value, addresses));
     Listener {
         name: name.unwrap_or_default().into(),
-        address: address.map_or(NOWHERE, |value| open(value, addresses)),
+        address,
         tls: section.get("tls").and_then(|value| tls(&value)),
+        users: users::check(section, address),
         max_connections: section.get("max_connections").and_then(|value| value.count()).unwrap_or(MAX_CONNECTIONS),
     }
 }

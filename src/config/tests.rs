@@ -1,3 +1,5 @@
+mod users;
+
 use std::path::Path;
 
 use super::*;
@@ -9,6 +11,7 @@ const FILES: &[(&str, &str)] = &[
     ("client.key", "-----BEGIN EC PRIVATE KEY-----\n"),
     ("corp-ca.pem", "# ours\n-----BEGIN CERTIFICATE-----\n"),
     ("hub-token", "hunter2\n"),
+    ("users.htpasswd", "# nobody yet\n"),
     ("empty", "\n"),
 ];
 

@@ -80,7 +80,8 @@ impl Setup {
         let (log, lines) = AccessLog::memory();
         let telemetry = Telemetry::new(log);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = config::Listener { name: "nodes".into(), address, tls: self.tls, max_connections: self.max_connections };
+        let config =
+            config::Listener { name: "nodes".into(), address, tls: self.tls, users: None, max_connections: self.max_connections };
         let listener = Listener::bind(&config, telemetry.clone()).unwrap().with_timeouts(self.timeouts);
         let listener = listener.with_requests(Arc::new(Semaphore::new(self.max_requests)));
         let (shutdown, watch) = watch::channel(false);

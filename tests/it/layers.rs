@@ -11,19 +11,20 @@ use std::path::Path;
 use source::Source;
 
 /// A room, its level, and the rooms it may import, all of them on lower levels.
-const ROOMS: [(&str, u8, &[&str]); 15] = [
+const ROOMS: [(&str, u8, &[&str]); 16] = [
     ("oci", 0, &[]),
     ("request", 1, &["oci"]),
     ("config", 1, &["oci"]),
     ("telemetry", 2, &["oci", "request", "config"]),
     ("policy", 2, &["oci", "request", "config"]),
+    ("identity", 2, &["oci", "request", "config"]),
     ("egress", 3, &["config", "telemetry"]),
     ("credentials", 4, &["oci", "config", "telemetry", "egress"]),
     ("upstream", 5, &["oci", "config", "telemetry", "egress", "credentials"]),
     ("store", 5, &["oci", "config", "telemetry"]),
     ("mirror", 6, &["oci", "request", "config", "telemetry", "policy", "upstream", "store"]),
     ("front", 6, &["oci", "request", "config", "telemetry"]),
-    ("server", 7, &["oci", "request", "config", "telemetry", "policy", "mirror", "front"]),
+    ("server", 7, &["oci", "request", "config", "telemetry", "policy", "identity", "mirror", "front"]),
     ("admin", 7, &["oci", "request", "config", "telemetry", "policy", "mirror", "front"]),
     (
         "app",
@@ -34,6 +35,7 @@ const ROOMS: [(&str, u8, &[&str]); 15] = [
             "config",
             "telemetry",
             "policy",
+            "identity",
             "egress",
             "credentials",
             "upstream",
@@ -44,7 +46,7 @@ const ROOMS: [(&str, u8, &[&str]); 15] = [
             "admin",
         ],
     ),
-    ("cli", 9, &["oci", "request", "config", "telemetry", "policy", "egress", "mirror", "app"]),
+    ("cli", 9, &["oci", "request", "config", "telemetry", "policy", "identity", "egress", "mirror", "app"]),
 ];
 
 /// Words that only some rooms may write.
