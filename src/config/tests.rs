@@ -153,11 +153,6 @@ fn addresses_that_cannot_be_opened_are_told() {
             "not supported by this version of roadstead; remove it",
         ),
         (
-            "[[listener]]\naddress = '127.0.0.1:1'\nusers = {}\n",
-            "3: listener.users:",
-            "not supported by this version of roadstead; remove it",
-        ),
-        (
             "[[listener]]\naddress = '127.0.0.1:1'\ntls = { certificate = 'tls.crt', key = 'tls.key', client_ca = 'x' }\n",
             "3: listener.tls.client_ca:",
             "not supported by this version of roadstead; remove it",

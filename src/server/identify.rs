@@ -94,14 +94,7 @@ impl Identify {
     /// # Errors
     /// 401 that asks for a password; 503 as [`Identify::who`].
     pub(super) async fn token(&self, door: &Door, request: &Request) -> Result<Answer, Fault> {
-        let basic = || challenge::BASIC.to_owned();
-        let holder = match Presented::read(&request.headers) {
-            Presented::Nothing if door.mode == UsersMode::Optional => Holder::Anonymous,
-            Presented::Nothing => return Err(unauthorized("log in to get a token", basic())),
-            Presented::Password(login) => Holder::User(self.login(door, request, &login, basic).await?),
-            Presented::Token(_) | Presented::Unreadable => return Err(self.unreadable(door, basic())),
-        };
-        let token = self.tokens.issue(holder, &door.listener, Instant::now());
+        let token = self.grant(door, request).await?;
         let body = serde_json::json!({
             "token": token,
             "access_token": token,
@@ -110,6 +103,17 @@ impl Identify {
         });
         let answer = Answer::new(Reply::Ok).header(CONTENT_TYPE, "application/json").header(CACHE_CONTROL, "no-store");
         Ok(answer.body(Body::Bytes(body.to_string().into()), None))
+    }
+
+    async fn grant(&self, door: &Door, request: &Request) -> Result<String, Fault> {
+        let basic = || challenge::BASIC.to_owned();
+        let holder = match Presented::read(&request.headers) {
+            Presented::Nothing if door.mode == UsersMode::Optional => Holder::Anonymous,
+            Presented::Nothing => return Err(unauthorized("log in to get a token", basic())),
+            Presented::Password(login) => Holder::User(self.login(door, request, &login, basic).await?),
+            Presented::Token(_) | Presented::Unreadable => return Err(self.unreadable(door, basic())),
+        };
+        Ok(self.tokens.issue(holder, &door.listener, Instant::now()))
     }
 
     /// Whom that proves what a request shows; `None` where it shows nothing.
