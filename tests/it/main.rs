@@ -21,5 +21,6 @@ mod resume;
 mod strangers;
 mod support;
 mod tls;
+mod users;
 mod well_known;
 mod wrong_bytes;
