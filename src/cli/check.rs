@@ -36,6 +36,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
 /// What the files of users hold is no part of the configuration, and yet keeps the proxy from starting.
 fn check_users(config: &Config) -> Result<(), Faulty> {
     let files = config.listeners.iter().filter_map(|listener| listener.users.as_ref());
-    let faulty = files.filter_map(|users| Users::load(&users.file).err()).map(|error| complain(&error)).last();
-    faulty.map_or(Ok(()), Err)
+    let errors: Vec<_> = files.filter_map(|users| Users::load(&users.file).err()).collect();
+    match errors.as_slice() {
+        [] => Ok(()),
+        errors => Err(complain(&errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))),
+    }
 }

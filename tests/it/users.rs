@@ -4,6 +4,7 @@ use roadstead::app::App;
 use roadstead::oci::{Challenge, Challenges};
 use roadstead::telemetry::Telemetry;
 
+use super::support::process;
 use super::support::proxy::{Proxy, Setup};
 use super::support::registry::basic;
 use super::support::*;
@@ -231,5 +232,22 @@ async fn a_file_of_users_that_cannot_be_used_keeps_it_from_starting() {
         told.contains("/users:2: the password is hashed by apr1 (MD5), which is not taken; make the line anew with `htpasswd -B`"),
         "{told}"
     );
+    assert!(!told.contains("hunter"), "{told}");
+}
+
+#[tokio::test]
+async fn check_names_every_file_of_users_that_cannot_be_used() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let listener =
+        |n: u8| format!("[[listener]]\nname = \"l{n}\"\naddress = \"127.0.0.1:{n}\"\nusers = {{ file = \"users{n}\" }}\n");
+    let config = folder.path().join("roadstead.toml");
+    std::fs::write(&config, format!("[cache]\ndirectory = \"c\"\n{}", (1..=3).map(listener).collect::<String>())).unwrap();
+    for (n, line) in [(1, "ci:{SHA}hunter2"), (2, "# nobody yet"), (3, "\nhunter2")] {
+        std::fs::write(folder.path().join(format!("users{n}")), line).unwrap();
+    }
+    let output = process::run(&["check", "--config", config.to_str().unwrap()]).await;
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.len(), told.lines().count()), (Some(1), 0, 2), "{told}");
+    assert!(told.contains("users1:1: the password is hashed by SHA-1") && told.contains("users3:2: not a user"), "{told}");
     assert!(!told.contains("hunter"), "{told}");
 }
