@@ -73,7 +73,7 @@ impl App {
         let store = Store::open(&config.cache, telemetry.clone()).await?;
         let background = Background { store: store.clone(), tracker: TaskTracker::new(), stop: CancellationToken::new() };
         let mirror = Mirror::new(store, upstreams, telemetry.clone(), background.tracker.clone(), background.stop.clone());
-        let live = Arc::new(Live::from_pointee(Snapshot::new(config)));
+        let live = Arc::new(Live::from_pointee(Snapshot::new(config)?));
         let server: Arc<dyn Handler> = Arc::new(Server::new(live, mirror.clone(), telemetry.clone()));
         let back_door: Arc<dyn Handler> = Arc::new(Admin::new(mirror, telemetry.clone()));
         let data = data.into_iter().map(|listener| (listener.with_requests(requests.clone()), server.clone())).collect();

@@ -22,6 +22,7 @@ mod tests;
 mod tls;
 mod units;
 mod urls;
+mod users;
 mod well_known;
 
 use std::fmt;
@@ -88,8 +89,30 @@ pub struct Listener {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// Serves requests that name no registry, before the registry that is everybody's default. One of the registries.
     pub default_registry: Option<RegistryName>,
+    /// Who may log in, where the listener asks.
+    pub users: Option<ListenerUsers>,
     /// The most connections open at once; further ones are answered with 503.
     pub max_connections: usize,
+}
+
+/// `users = { … }` of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerUsers {
+    /// Names and bcrypt hashes of passwords, as `htpasswd -B` writes them. It could be read; what is in it is not known here.
+    pub file: PathBuf,
+    /// Whether everybody must log in.
+    pub mode: UsersMode,
+    /// Where clients get tokens. `None`: at the host that they asked for.
+    pub realm: Option<Url>,
+}
+
+/// Whether everybody must log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsersMode {
+    /// Nobody is served who has not.
+    Require,
+    /// Who has not is anonymous to the policy.
+    Optional,
 }
 
 /// `[admin]`: the back door.
@@ -196,7 +219,7 @@ pub enum Effect {
 impl Listener {
     /// A listener without TLS, of whose clients nothing is known but their addresses.
     pub fn plain(name: &str, address: SocketAddr, max_connections: usize) -> Self {
-        Self { name: name.into(), address, tls: None, proxy_protocol: None, default_registry: None, max_connections }
+        Self { name: name.into(), address, tls: None, proxy_protocol: None, users: None, default_registry: None, max_connections }
     }
 }
 

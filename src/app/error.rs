@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{front, mirror, store, upstream};
+use crate::{front, identity, mirror, store, upstream};
 
 /// Why the proxy cannot start, or an offline verb cannot work.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -10,6 +10,9 @@ pub enum Error {
     /// A listener.
     #[error(transparent)]
     Front(Arc<front::Error>),
+    /// A listener's file of users.
+    #[error("a listener's users: {0}")]
+    Identity(#[from] identity::Error),
     /// The cache folder.
     #[error(transparent)]
     Store(Arc<store::Error>),

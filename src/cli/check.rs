@@ -1,6 +1,8 @@
 //! `roadstead check`: read the configuration and say what it means.
 
-use super::{ConfigArgument, Faulty};
+use super::{ConfigArgument, Faulty, complain};
+use crate::config::Config;
+use crate::identity::Users;
 
 pub(super) const EXAMPLE: &str = "Examples:
   roadstead check --config roadstead.toml
@@ -18,6 +20,7 @@ pub(super) struct Arguments {
 #[allow(clippy::print_stdout, reason = "the settings are this verb's output")]
 pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     let config = arguments.config.load()?;
+    check_users(&config)?;
     if arguments.json {
         println!("{}", serde_json::json!(config.effective()));
         return Ok(());
@@ -28,4 +31,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     }
     println!("{}", config.effective());
     Ok(())
+}
+
+/// What the files of users hold is no part of the configuration, and yet keeps the proxy from starting.
+fn check_users(config: &Config) -> Result<(), Faulty> {
+    let files = config.listeners.iter().filter_map(|listener| listener.users.as_ref());
+    let errors: Vec<_> = files.filter_map(|users| Users::load(&users.file).err()).collect();
+    match errors.as_slice() {
+        [] => Ok(()),
+        errors => Err(complain(&errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))),
+    }
 }

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Config, Effect, Freshness, HostPattern, KeyPair, Limit, Listener, ListenerTls, Of, Registry, freshness, units};
+use super::{
+    Config, Effect, Freshness, HostPattern, KeyPair, Limit, Listener, ListenerTls, ListenerUsers, Of, Registry, UsersMode,
+    freshness, units,
+};
 
 /// A configuration in the words of its file, every default written out. It prints as TOML that, secrets apart, reads back as
 /// the same configuration.
@@ -53,6 +56,16 @@ struct ListenerSection {
     proxy_protocol: Option<ProxyProtocolSection>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<TlsSection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    users: Option<UsersSection>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct UsersSection {
+    file: String,
+    mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    realm: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -166,6 +179,18 @@ fn listener(listener: &Listener) -> ListenerSection {
         default_registry: listener.default_registry.as_ref().map(ToString::to_string),
         proxy_protocol: listener.proxy_protocol.as_ref().map(|config| ProxyProtocolSection { from: texts(&config.from) }),
         tls: listener.tls.as_ref().and_then(tls),
+        users: listener.users.as_ref().map(users),
+    }
+}
+
+fn users(users: &ListenerUsers) -> UsersSection {
+    UsersSection {
+        file: users.file.display().to_string(),
+        mode: match users.mode {
+            UsersMode::Require => "require",
+            UsersMode::Optional => "optional",
+        },
+        realm: users.realm.as_ref().map(ToString::to_string),
     }
 }
 

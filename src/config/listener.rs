@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::fault::Complaint;
 use super::raw::{Keys, Once, Section, Value};
-use super::{Admin, Listener, Registry, RegistryMatch, is_loopback, proxy_protocol, tls};
+use super::{Admin, Listener, Registry, RegistryMatch, is_loopback, proxy_protocol, tls, users};
 use crate::oci::RegistryName;
 
 pub(super) const KEYS: Keys =
-    Keys { known: &["name", "address", "tls", "proxy_protocol", "default_registry", "max_connections"], later: &["users"] };
+    Keys { known: &["name", "address", "tls", "proxy_protocol", "users", "default_registry", "max_connections"], later: &[] };
 pub(super) const ADMIN_KEYS: Keys = Keys { known: &["address"], later: &[] };
 
 const NAME: &str = "default";
@@ -74,11 +74,13 @@ fn listener<'a>(section: &Section<'a>, registries: &[Arc<Registry>], names: &mut
     if let (Some(name), Some(value)) = (&name, named.as_ref().or(address.as_ref())) {
         names.claim(value, name, &format!("another listener is named {name:?}"), "give each listener a name of its own");
     }
+    let address = address.map_or(NOWHERE, |value| open(value, addresses));
     Listener {
         name: name.unwrap_or_default().into(),
-        address: address.map_or(NOWHERE, |value| open(value, addresses)),
+        address,
         tls: section.get("tls").and_then(|value| tls::check(&value)),
         proxy_protocol: section.get("proxy_protocol").and_then(|value| proxy_protocol::check(&value)),
+        users: users::check(section, address),
         default_registry: section.get("default_registry").and_then(|value| default_registry(&value, registries)),
         max_connections: section.get("max_connections").and_then(|value| value.count()).unwrap_or(MAX_CONNECTIONS),
     }

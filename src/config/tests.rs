@@ -1,4 +1,5 @@
 mod listeners;
+mod users;
 
 use std::path::Path;
 
@@ -11,6 +12,7 @@ const FILES: &[(&str, &str)] = &[
     ("client.key", "-----BEGIN EC PRIVATE KEY-----\n"),
     ("corp-ca.pem", "# ours\n-----BEGIN CERTIFICATE-----\n"),
     ("hub-token", "hunter2\n"),
+    ("users.htpasswd", "# nobody yet\n"),
     ("empty", "\n"),
 ];
 
@@ -145,11 +147,6 @@ fn addresses_that_cannot_be_opened_are_told() {
             "[[listener]]\naddress = '127.0.0.1:1'\nmax_connections = 0\n",
             "3: listener.max_connections:",
             "0 is not a number of 1 or more; write a larger number",
-        ),
-        (
-            "[[listener]]\naddress = '127.0.0.1:1'\nusers = {}\n",
-            "3: listener.users:",
-            "not supported by this version of roadstead; remove it",
         ),
         (
             "[[listener]]\naddress = '127.0.0.1:1'\ntls = { certificate = 'tls.crt' }\n",

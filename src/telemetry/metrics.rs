@@ -75,6 +75,7 @@ pub struct Metrics {
     passed_through: IntCounter,
     connections: IntGaugeVec,
     refused_connections: IntCounterVec,
+    logins: IntCounterVec,
     evictions: IntCounter,
     evicted_bytes: IntCounter,
     store_bytes: IntGauge,
@@ -186,6 +187,11 @@ impl Metrics {
                 "Client connections ended before a request, by why.",
                 &["endpoint", "reason"],
             ),
+            logins: make.counters(
+                "roadstead_logins_total",
+                "Passwords, and tokens that did not do, that clients showed, by what came of it.",
+                &["listener", "result"],
+            ),
             evictions: make.counter("roadstead_evictions_total", "Blobs evicted to keep the size cap."),
             evicted_bytes: make.counter("roadstead_evicted_bytes_total", "Bytes evicted to keep the size cap."),
             store_bytes: make.gauge("roadstead_store_bytes", "Bytes of stored content."),
@@ -264,6 +270,11 @@ impl Metrics {
     /// A connection to `endpoint` ended before its first request because of `reason`, a constant word.
     pub fn connection_refused(&self, endpoint: &str, reason: &'static str) {
         self.refused_connections.with_label_values(&[endpoint, reason]).inc();
+    }
+
+    /// A client of `listener` showed a password, or a token that did not do; `result` is a constant word.
+    pub fn login(&self, listener: &str, result: &'static str) {
+        self.logins.with_label_values(&[listener, result]).inc();
     }
 
     /// A blob of `bytes` was evicted.

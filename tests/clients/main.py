@@ -27,6 +27,7 @@ import images
 import pulls
 import restarts
 import upstreams
+import users
 import well_known
 
 
@@ -81,7 +82,7 @@ def all_tests():
         for client in pulls.CLIENTS:
             function = functools.partial(run_pulls, variant, client)
             tests.append((f"{variant.name} / {client.name}", function))
-    return tests + first_run.TESTS + well_known.TESTS + disk.TESTS + restarts.TESTS
+    return tests + first_run.TESTS + well_known.TESTS + disk.TESTS + restarts.TESTS + users.TESTS
 
 
 def run_pulls(variant, client, place, data, made):

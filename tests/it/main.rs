@@ -23,5 +23,6 @@ mod resume;
 mod strangers;
 mod support;
 mod tls;
+mod users;
 mod well_known;
 mod wrong_bytes;
