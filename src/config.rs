@@ -66,7 +66,7 @@ pub struct Config {
 }
 
 /// `[cache]`: where content is kept and how much of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     /// The folder, created with mode 0700 where it is missing.
     pub directory: PathBuf,
@@ -116,7 +116,7 @@ pub enum UsersMode {
 }
 
 /// `[admin]`: the back door.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// Where metrics, health and the API are served.
     pub address: SocketAddr,
@@ -230,6 +230,16 @@ impl fmt::Display for RegistryMatch {
             Self::Exact(name) => name.fmt(f),
             Self::Suffix(suffix) => write!(f, "*{suffix}"),
         }
+    }
+}
+
+impl Listener {
+    /// The files that it is made from.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let pairs = self.tls.iter().flat_map(|tls| &tls.certificates);
+        let authorities = self.tls.iter().filter_map(|tls| tls.clients.as_ref()).map(|clients| &clients.ca);
+        let users = self.users.iter().map(|users| &users.file);
+        pairs.flat_map(|pair| [&pair.certificate, &pair.key]).chain(authorities).chain(users).cloned().collect()
     }
 }
 

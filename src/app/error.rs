@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{front, identity, mirror, store, upstream};
+use crate::{config, front, identity, mirror, store, upstream};
 
 /// Why the proxy cannot start, or an offline verb cannot work.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -22,6 +22,12 @@ pub enum Error {
     /// The cache itself.
     #[error(transparent)]
     Mirror(#[from] mirror::Error),
+    /// The configuration that was read again.
+    #[error(transparent)]
+    Config(Arc<config::Faults>),
+    /// There is nothing to read again.
+    #[error("the configuration is built in, there is no file to read again; start with --config")]
+    NoSource,
     /// A task ended in a panic.
     #[error("a task ended badly: {0}")]
     Task(String),

@@ -35,14 +35,21 @@ pub(super) struct Door {
 }
 
 impl Snapshot {
-    /// What `config` comes to. Reads the files of users, and so blocks on the disk.
+    /// What `config` comes to. Where its limits are those of `before`, what was taken goes on counting. Reads the files of
+    /// users, and so blocks on the disk.
     ///
     /// # Errors
     /// Names the file of users that cannot be used, and the line.
-    pub fn new(config: Arc<Config>) -> Result<Self, identity::Error> {
+    pub fn new(config: Arc<Config>, before: Option<&Self>) -> Result<Self, identity::Error> {
         let doors = config.listeners.iter().filter_map(Door::new).collect::<Result<_, _>>()?;
-        let quotas = Arc::new(Quotas::new(&config.limits));
+        let quotas = before.map(|before| &before.quotas).filter(|quotas| quotas.is_of(&config.limits));
+        let quotas = quotas.cloned().unwrap_or_else(|| Arc::new(Quotas::new(&config.limits)));
         Ok(Self { rules: Rules::new(&config.policy), quotas, doors, config })
+    }
+
+    /// The configuration that it came of.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
     }
 
     /// The registry of requests that name none and came by `listener`, where it has one of its own.

@@ -64,6 +64,7 @@ pub struct Metrics {
     sent_bytes: IntCounterVec,
     saved_bytes: IntCounterVec,
     hits: IntCounterVec,
+    reloads: IntCounterVec,
     limited: IntCounterVec,
     joins: IntCounter,
     upstream_requests: IntCounterVec,
@@ -149,6 +150,11 @@ impl Metrics {
                 &["registry"],
             ),
             hits: make.counters("roadstead_cache_total", "Answers by where they came from.", &["action", "cache"]),
+            reloads: make.counters(
+                "roadstead_reloads_total",
+                "Times a changed configuration was taken on, or was not.",
+                &["result"],
+            ),
             limited: make.counters(
                 "roadstead_limited_total",
                 "Requests, connections and downloads refused because their tenant had its share.",
@@ -230,6 +236,11 @@ impl Metrics {
     /// Content of `registry` was not what its digest says.
     pub fn mismatch(&self, registry: &str) {
         self.mismatches.with_label_values(&[registry]).inc();
+    }
+
+    /// A changed configuration was taken on, or it was not.
+    pub fn reloaded(&self, well: bool) {
+        self.reloads.with_label_values(&[if well { "ok" } else { "failed" }]).inc();
     }
 
     /// A tenant of a limit that counts `by` had no `what` left. Both are constant words.

@@ -52,7 +52,7 @@ impl Scene {
         ";
         let environment = |key: &str| (key == "HOME").then(|| "/nonexistent".to_owned());
         let file = self.folder.path().join("roadstead.toml");
-        Snapshot::new(Arc::new(Config::parse(text, Path::new(&file), &environment).unwrap().0))
+        Snapshot::new(Arc::new(Config::parse(text, Path::new(&file), &environment).unwrap().0), None)
     }
 
     /// Who asks, in words: `anonymous`, the names that were proved, or what was answered instead.
