@@ -4,6 +4,7 @@
 //! Every fault is found in one run. Nothing below this room ever sees an unchecked value.
 
 mod cache;
+mod conditions;
 mod effective;
 mod egress;
 mod fault;
@@ -14,7 +15,9 @@ mod listener;
 mod policy;
 mod raw;
 mod registry;
+mod resource;
 mod secret;
+mod statement;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -30,12 +33,15 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+pub use conditions::{Conditions, Day, Hours};
 pub use effective::Effective;
 use fault::Complaint;
 pub use fault::{Fault, Faults, Warning};
 pub use host::HostPattern;
 use raw::{Keys, Reader, Section};
+pub use resource::{Limit, Resource, ResourceError};
 pub use secret::Secret;
+pub use statement::{ANONYMOUS, Actions, Statement, When};
 
 use crate::oci::RegistryName;
 
@@ -174,15 +180,30 @@ pub struct Egress {
     pub allow: Vec<HostPattern>,
 }
 
-/// `[policy]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `[policy]`: who may pull what. What denies counts before what allows, and that before the default.
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// What holds where no statement does.
     pub default: Effect,
+    /// Whether it counts or is only recorded.
+    pub mode: Mode,
+    /// `[[policy.statement]]`, in the file's order.
+    pub statements: Vec<Statement>,
+}
+
+/// Whether something counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// It does.
+    Enforce,
+    /// It is tried out: what it would have done is recorded.
+    Shadow,
 }
 
 /// Allow or deny.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Effect {
     /// The request may go on.
     Allow,
@@ -250,16 +271,18 @@ fn check(root: &Section<'_>) -> Config {
     let many = |name, keys| root.get(name).map(|value| value.sections(keys)).unwrap_or_default();
     let mut addresses = listener::Addresses::default();
     let listeners = listener::check(&many("listener", &listener::KEYS), &mut addresses);
-    // Before the admin address joins the others: policy is about listeners.
-    let policy = policy::check(one("policy", &policy::KEYS).as_ref(), &addresses);
-    let admin = listener::check_admin(one("admin", &listener::ADMIN_KEYS).as_ref(), &mut addresses);
     let known = well_known::registries();
-    let registries = many("registry", &registry::KEYS);
+    let sections = many("registry", &registry::KEYS);
+    let registries = if sections.is_empty() { known } else { registry::check(&sections, &known) };
+    // Before the admin address joins the others: policy is about listeners.
+    let around = policy::Around::new(&listeners, &registries);
+    let policy = policy::check(one("policy", &policy::KEYS).as_ref(), &addresses, around);
+    let admin = listener::check_admin(one("admin", &listener::ADMIN_KEYS).as_ref(), &mut addresses);
     Config {
         cache: cache::check(root.reader, one("cache", &cache::KEYS).as_ref()),
         listeners,
         admin,
-        registries: if registries.is_empty() { known } else { registry::check(&registries, &known) },
+        registries,
         egress: egress::check(one("egress", &egress::KEYS).as_ref()),
         policy,
     }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Config, Effect, Freshness, HostPattern, Listener, Registry, freshness, units};
+use super::policy::PolicySection;
+use super::{Config, Freshness, HostPattern, Listener, Registry, freshness, units};
 
 /// A configuration in the words of its file, every default written out. It prints as TOML that, secrets apart, reads back as
 /// the same configuration.
@@ -29,11 +30,6 @@ struct CacheSection {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct AdminSection {
     address: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-struct PolicySection {
-    default: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -101,7 +97,7 @@ impl Effective {
                 memory: units::show_size(config.cache.memory),
             },
             admin: AdminSection { address: config.admin.address.to_string() },
-            policy: PolicySection { default: word(config.policy.default) },
+            policy: PolicySection::new(&config.policy),
             egress: EgressSection { allow: texts(&config.egress.allow) },
             listener: config.listeners.iter().map(listener).collect(),
             registry: config.registries.iter().map(|registry| self::registry(registry)).collect(),
@@ -161,13 +157,6 @@ fn rule(rule: &Freshness) -> FreshnessSection {
 
 fn pem(certificate: &std::path::Path, key: &std::path::Path) -> Pem {
     Pem { certificate: certificate.display().to_string(), key: key.display().to_string() }
-}
-
-fn word(effect: Effect) -> &'static str {
-    match effect {
-        Effect::Allow => "allow",
-        Effect::Deny => "deny",
-    }
 }
 
 fn texts<T: ToString>(values: &[T]) -> Vec<String> {

@@ -204,7 +204,7 @@ fn addresses(value: &Value<'_>) -> Vec<IpNet> {
     value.items().unwrap_or_default().iter().filter_map(read).collect()
 }
 
-fn network(text: &str) -> Result<IpNet, Complaint> {
+pub(super) fn network(text: &str) -> Result<IpNet, Complaint> {
     let Ok(network) = text.parse::<IpNet>() else {
         let remedy = match text.parse::<IpAddr>() {
             Ok(address) => format!("write \"{}\"", IpNet::from(address)),

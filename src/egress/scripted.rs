@@ -196,7 +196,7 @@ pub(crate) fn config(registries: impl IntoIterator<Item = config::Registry>) -> 
         admin: config::Admin { address: ([127, 0, 0, 1], 0).into() },
         registries: registries.into_iter().map(Arc::new).collect(),
         egress: config::Egress::default(),
-        policy: config::Policy { default: config::Effect::Allow },
+        policy: config::Policy::without_statements(config::Effect::Allow),
     }
 }
 
