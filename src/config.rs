@@ -4,6 +4,7 @@
 //! Every fault is found in one run. Nothing below this room ever sees an unchecked value.
 
 mod cache;
+mod conditions;
 mod effective;
 mod egress;
 mod fault;
@@ -16,7 +17,9 @@ mod policy;
 mod proxy_protocol;
 mod raw;
 mod registry;
+mod resource;
 mod secret;
+mod statement;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -34,14 +37,17 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+pub use conditions::{Conditions, Day, Hours};
 pub use effective::Effective;
 use fault::Complaint;
 pub use fault::{Fault, Faults, Warning};
 pub use host::HostPattern;
-pub use limit::{By, Limit, Of};
+pub use limit::{By, Of, TenantLimit};
 pub use proxy_protocol::ProxyProtocol;
 use raw::{Keys, Reader, Section};
+pub use resource::{Limit, Resource, ResourceError};
 pub use secret::Secret;
+pub use statement::{ANONYMOUS, Actions, Statement, When};
 pub use tls::{ClientAuth, KeyPair, ListenerTls};
 
 use crate::oci::RegistryName;
@@ -62,7 +68,7 @@ pub struct Config {
     /// `[policy]`
     pub policy: Policy,
     /// `[[limit]]`
-    pub limits: Vec<Limit>,
+    pub limits: Vec<TenantLimit>,
 }
 
 /// `[cache]`: where content is kept and how much of it.
@@ -200,15 +206,30 @@ pub struct Egress {
     pub allow: Vec<HostPattern>,
 }
 
-/// `[policy]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `[policy]`: who may pull what. What denies counts before what allows, and that before the default.
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// What holds where no statement does.
     pub default: Effect,
+    /// Whether it counts or is only recorded.
+    pub mode: Mode,
+    /// `[[policy.statement]]`, in the file's order.
+    pub statements: Vec<Statement>,
+}
+
+/// Whether something counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// It does.
+    Enforce,
+    /// It is tried out: what it would have done is recorded.
+    Shadow,
 }
 
 /// Allow or deny.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Effect {
     /// The request may go on.
     Allow,
@@ -297,7 +318,8 @@ fn check(root: &Section<'_>) -> Config {
     let mut addresses = listener::Addresses::default();
     let listeners = listener::check(&many("listener", &listener::KEYS), &registries, &mut addresses);
     // Before the admin address joins the others: policy is about listeners.
-    let policy = policy::check(one("policy", &policy::KEYS).as_ref(), &addresses);
+    let around = policy::Around::new(&listeners, &registries);
+    let policy = policy::check(one("policy", &policy::KEYS).as_ref(), &addresses, around);
     let admin = listener::check_admin(one("admin", &listener::ADMIN_KEYS).as_ref(), &mut addresses);
     Config {
         cache: cache::check(root.reader, one("cache", &cache::KEYS).as_ref()),

@@ -1,8 +1,9 @@
 //! `roadstead check`: read the configuration and say what it means.
 
 use super::{ConfigArgument, Faulty, complain};
-use crate::config::Config;
+use crate::config::{Config, Warning};
 use crate::identity::Users;
+use crate::policy;
 
 pub(super) const EXAMPLE: &str = "Examples:
   roadstead check --config roadstead.toml
@@ -21,6 +22,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     let config = arguments.config.load()?;
     check_users(&config)?;
+    remark(&config, arguments);
     if arguments.json {
         println!("{}", serde_json::json!(config.effective()));
         return Ok(());
@@ -40,5 +42,15 @@ fn check_users(config: &Config) -> Result<(), Faulty> {
     match errors.as_slice() {
         [] => Ok(()),
         errors => Err(complain(&errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))),
+    }
+}
+
+/// Says what is likely not meant in the policy, in the form of the other warnings.
+fn remark(config: &Config, arguments: &Arguments) {
+    let file = arguments.config.path().map(|path| path.display().to_string()).unwrap_or_default();
+    for remark in policy::review(&config.policy, jiff::Timestamp::now()) {
+        let message = format!("{}: {}", remark.statement, remark.message);
+        let (line, remedy) = (Some(remark.line), remark.remedy.to_owned());
+        complain(&Warning { file: file.clone(), line, key: "policy.statement".to_owned(), message, remedy });
     }
 }

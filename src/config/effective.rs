@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::policy::PolicySection;
 use super::{
-    Config, Effect, Freshness, HostPattern, KeyPair, Limit, Listener, ListenerTls, ListenerUsers, Of, Registry, UsersMode,
-    freshness, units,
+    Config, Freshness, HostPattern, KeyPair, Listener, ListenerTls, ListenerUsers, Of, Registry, TenantLimit, UsersMode, freshness,
+    units,
 };
 
 /// A configuration in the words of its file, every default written out. It prints as TOML that, secrets apart, reads back as
@@ -33,11 +34,6 @@ struct CacheSection {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct AdminSection {
     address: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-struct PolicySection {
-    default: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -151,7 +147,7 @@ impl Effective {
                 memory: units::show_size(config.cache.memory),
             },
             admin: AdminSection { address: config.admin.address.to_string() },
-            policy: PolicySection { default: word(config.policy.default) },
+            policy: PolicySection::new(&config.policy),
             egress: EgressSection { allow: texts(&config.egress.allow) },
             listener: config.listeners.iter().map(listener).collect(),
             limit: config.limits.iter().map(limit).collect(),
@@ -194,7 +190,7 @@ fn users(users: &ListenerUsers) -> UsersSection {
     }
 }
 
-fn limit(limit: &Limit) -> LimitSection {
+fn limit(limit: &TenantLimit) -> LimitSection {
     LimitSection {
         by: limit.by.as_str(),
         of: limit.of.as_ref().map(Of::texts),
@@ -247,13 +243,6 @@ fn rule(rule: &Freshness) -> FreshnessSection {
 
 fn pem(certificate: &std::path::Path, key: &std::path::Path) -> Pem {
     Pem { certificate: certificate.display().to_string(), key: key.display().to_string() }
-}
-
-fn word(effect: Effect) -> &'static str {
-    match effect {
-        Effect::Allow => "allow",
-        Effect::Deny => "deny",
-    }
 }
 
 fn texts<T: ToString>(values: &[T]) -> Vec<String> {
