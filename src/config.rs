@@ -12,9 +12,12 @@ mod freshness;
 mod host;
 mod listener;
 mod policy;
+mod private_endpoint;
+mod proxy;
 mod raw;
 mod registry;
 mod secret;
+mod source;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -34,8 +37,11 @@ pub use effective::Effective;
 use fault::Complaint;
 pub use fault::{Fault, Faults, Warning};
 pub use host::HostPattern;
+pub use private_endpoint::PrivateEndpoint;
+pub use proxy::{Proxy, ProxyChoice, SharedProxy};
 use raw::{Keys, Reader, Section};
 pub use secret::Secret;
+pub use source::Source;
 
 use crate::oci::RegistryName;
 
@@ -118,8 +124,12 @@ pub struct Registry {
     pub blob_hosts: Vec<HostPattern>,
     /// Networks in which this registry's names may resolve though they are not public.
     pub addresses: Vec<IpNet>,
-    /// Connect to this address instead of the one the name resolves to; name and certificate unchanged.
-    pub private_endpoint: Option<SocketAddr>,
+    /// Connect there instead of to what the name resolves to; name and certificate unchanged.
+    pub private_endpoint: Option<PrivateEndpoint>,
+    /// Where connections start from. `None`: wherever the system's routes say.
+    pub source: Option<Source>,
+    /// What of the proxies is used.
+    pub proxy: ProxyChoice,
     /// The most connections (and so requests) in flight to this upstream at once.
     pub max_connections: usize,
     /// Who we are to it.
@@ -172,6 +182,10 @@ pub struct Freshness {
 pub struct Egress {
     /// Hosts for blob CDNs and token realms of all registries.
     pub allow: Vec<HostPattern>,
+    /// The proxy for registries that say nothing of one.
+    pub proxy: SharedProxy,
+    /// Networks in which the names of proxies may resolve though they are not public.
+    pub proxy_addresses: Vec<IpNet>,
 }
 
 /// `[policy]`.

@@ -4,7 +4,7 @@
 //! before anything is sent, addresses when a connection is made, and connections go to checked addresses only. [`Client`]
 //! is what the rooms below call: it adds the deadlines and the counting, above the seam where tests script the other side.
 //!
-//! There is no redirect, no retry, no credential and no proxy from the environment in here.
+//! There is no redirect, no retry and no registry's credential in here, and no proxy but those that the configuration names.
 
 mod body;
 mod client;
@@ -14,6 +14,7 @@ mod guard;
 mod guarded;
 mod names;
 mod own;
+mod proxies;
 mod retry_after;
 mod rules;
 #[cfg(test)]

@@ -115,7 +115,7 @@ impl Server {
 impl Handler for Server {
     async fn answer(&self, request: &Request, outcome: &mut Outcome) -> Answer {
         let answer = self.serve(request, outcome).await.unwrap_or_else(|fault| {
-            outcome.reason = Some(fault.message.clone());
+            outcome.reason = Some(fault.detail.clone().unwrap_or_else(|| fault.message.clone()));
             Answer::fault(fault)
         });
         answer.header(http::HeaderName::from_static("docker-distribution-api-version"), "registry/2.0")

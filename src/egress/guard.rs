@@ -3,9 +3,12 @@
 //! Sources: the IANA special-purpose address registries for IPv4 and IPv6, and the cloud providers' documented metadata
 //! addresses.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::{Error, Kind};
+use crate::config::Source;
 
 /// What an address is to the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +108,16 @@ pub(super) fn admits(address: IpAddr, exceptions: &[IpNet]) -> bool {
 pub(super) fn names_exactly(address: IpAddr, exceptions: &[IpNet]) -> bool {
     let reached = reached(address);
     exceptions.iter().any(|net| net.prefix_len() == net.max_prefix_len() && net.addr() == reached)
+}
+
+/// Those of `found` that connections from `source` can lead to.
+pub(super) fn leads_from(source: Option<&Source>, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Error> {
+    let Some(source) = source else { return Ok(found) };
+    let found: Vec<SocketAddr> = found.into_iter().filter(|address| source.reaches(address.ip())).collect();
+    if found.is_empty() {
+        return Err(Error::new(Kind::Unreachable, format!("{host} has no address of the same family as {source}")));
+    }
+    Ok(found)
 }
 
 /// The host that packets to `address` end at: mapped and NAT64 addresses are IPv4 hosts.

@@ -16,9 +16,14 @@ use crate::config;
 pub struct Way {
     pub(super) rules: Arc<Rules>,
     pub(super) tls: Arc<Tls>,
-    /// The client with its connection pool, made at first use.
-    pub(super) client: tokio::sync::OnceCell<reqwest::Client>,
+    /// The client without a proxy, with its connection pool; made at first use.
+    pub(super) direct: Made,
+    /// The clients of the proxies, in the order of the rules.
+    pub(super) proxied: Vec<Made>,
 }
+
+/// A client that is made at first use.
+pub(super) type Made = tokio::sync::OnceCell<reqwest::Client>;
 
 impl Way {
     /// The way of `registry`. Reads its certificate files.
@@ -34,7 +39,8 @@ impl Way {
             return Err(Error::new(Kind::Setup, what));
         }
         let rules = Arc::new(Rules::new(registry, egress));
-        Ok(Self { rules, tls: Arc::new(Tls::read(registry)?), client: tokio::sync::OnceCell::new() })
+        let proxied = std::iter::repeat_with(Made::default).take(rules.proxies()).collect();
+        Ok(Self { rules, tls: Arc::new(Tls::read(registry)?), direct: Made::default(), proxied })
     }
 
     /// The registry's name in metrics and messages.

@@ -64,6 +64,7 @@ pub(super) fn mirror(error: &Error, target: &Target) -> Fault {
     };
     let mut fault = Fault::new(kind, code, error.to_string());
     fault.retry_after = error.retry_after;
+    fault.detail = error.detail().map(str::to_owned);
     fault
 }
 

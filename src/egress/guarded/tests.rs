@@ -162,7 +162,7 @@ async fn one_unfit_address_spoils_the_name_and_nothing_is_connected() {
     let way = way_of(&named("http://r.test"));
     let error = exchange(names).exchange(&way, get("http://r.test/")).await.unwrap_err();
     assert_eq!(error.kind, Kind::Forbidden);
-    assert!(error.to_string().contains("fe80::1"), "{error}");
+    assert!(error.detail().unwrap().contains("fe80::1"), "{error}");
     assert!(server.requests.try_recv().is_err());
 }
 
@@ -199,6 +199,8 @@ async fn unreachable_is_told_from_broken() {
     let error = guarded.exchange(&nowhere, get("https://nowhere.test")).await.unwrap_err();
     assert_eq!(error.kind, Kind::Unreachable);
     assert!(error.to_string().contains("no such name here"), "{error}");
+    let error = exchange(known("r.test", &[])).exchange(&way_of(&named("http://r.test")), get("http://r.test")).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Unreachable);
 
     let server = serve("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", None).await;
     let url = format!("http://{}/?signature=secret", server.address);
@@ -228,7 +230,7 @@ async fn a_private_endpoint_changes_neither_name_nor_certificate() {
     let mut server = serve(HELLO, Some(authority.plain_acceptor("r.test"))).await;
     let mut registry = registry("https://r.test:8443");
     registry.ca = Some(authority.file.path().to_owned());
-    registry.private_endpoint = Some(server.address);
+    registry.private_endpoint = Some(config::PrivateEndpoint::Address(server.address));
     let names = Arc::<Known>::default();
     let guarded = exchange(names.clone());
     guarded.exchange(&way_of(&registry), get("https://r.test:8443/")).await.unwrap();
