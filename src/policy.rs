@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use crate::config::{self, Effect};
 use crate::oci::Digest;
 use crate::request::{Caller, Decision, Target, Verdict};
@@ -14,6 +16,7 @@ pub struct Permit {
     target: Target,
     scope: Scope,
     decision: Decision,
+    passed: Option<HeaderValue>,
 }
 
 /// How much of a permit's target may be read: all that is asked for, or what was reached in certain ways.
@@ -80,7 +83,17 @@ impl Permit {
     /// A permit for the operator's own work (warming, refreshing, repairing), with the reason for the record.
     pub fn operator(target: Target, reason: &'static str) -> Self {
         let decision = Decision { verdict: Verdict::Allow, statement: reason.into(), policy: "operator".into() };
-        Self { target, scope: Scope::Whole, decision }
+        Self { target, scope: Scope::Whole, decision, passed: None }
+    }
+
+    /// For a request that has `passed` through other proxies of this kind, as a `Via` for those that are asked for it.
+    pub fn having_passed(self, passed: Option<HeaderValue>) -> Self {
+        Self { passed, ..self }
+    }
+
+    /// What the request has passed through.
+    pub fn passed(&self) -> Option<&HeaderValue> {
+        self.passed.as_ref()
     }
 
     /// What may be read.
@@ -113,7 +126,8 @@ impl Rules {
         let decision = |verdict| Decision { verdict, statement: "default".into(), policy: self.name.clone() };
         match self.default {
             Effect::Allow => {
-                Ok(Permit { target: question.target.clone(), scope: Scope::Whole, decision: decision(Verdict::Allow) })
+                let decision = decision(Verdict::Allow);
+                Ok(Permit { target: question.target.clone(), scope: Scope::Whole, decision, passed: None })
             }
             Effect::Deny => Err(Refusal { decision: decision(Verdict::Deny) }),
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::front::{Answer, Fault, FaultKind, Handler, Reply, Request};
+use crate::front::{Answer, Fault, Handler, Reply, Request};
 use crate::mirror::{ListQuery, Mirror};
 use crate::oci::{ErrorCode, RegistryName};
 use crate::policy::{Permit, Question};
@@ -57,13 +57,13 @@ impl Server {
         if request.caller.is_probe {
             return Err(fault::probe());
         }
-        self.refuse_loop(request)?;
+        let passed = self.mirror.passed(request.headers.get_all(http::header::VIA)).map_err(fault::circle)?;
         let now = self.live.load_full();
         let (asked, query) = (path::parse(&request.path).map_err(fault::path)?, Query::parse(request.query.as_deref()));
         let query = query.map_err(|error| fault::bad_request(ErrorCode::Unsupported, error))?;
         let Asked::Of(name, what) = asked else { return Ok(answer::ping(head)) };
         let understood = understand(&now, request, name, what, query, outcome)?;
-        let permit = permit(&now, request, &understood, outcome)?;
+        let permit = permit(&now, request, &understood, outcome)?.having_passed(passed);
         self.permitted(&permit, &understood, request, head, outcome).await
     }
 
@@ -94,15 +94,6 @@ impl Server {
                 answer::list(&list, &understood.asker, target)
             }
         }
-    }
-
-    /// A request of our own that came back would be asked upstream again, for ever.
-    fn refuse_loop(&self, request: &Request) -> Result<(), Fault> {
-        if self.mirror.began_here(request.headers.get_all(http::header::VIA)) {
-            let message = "this request came from this very proxy: an upstream's address leads back here";
-            return Err(Fault::new(FaultKind::BadGateway, ErrorCode::Unavailable, message));
-        }
-        Ok(())
     }
 
     /// For load balancers and node-local checks: no body, nothing about why.

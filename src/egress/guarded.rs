@@ -64,7 +64,8 @@ impl Exchange for Guarded {
         // The client asks the resolver about names only, so addresses in the URL are checked here.
         way.rules.check(&request.url, &self.own)?;
         let proxy = way.rules.proxy(&request.url);
-        let place = place(way, &request.url, proxy.map(|(_, gate)| &**gate));
+        let host = request.url.host_str().unwrap_or_default().to_owned();
+        let by = by(way, &host, proxy.map(|(_, gate)| &**gate));
         let client = match proxy {
             Some((index, gate)) => self.proxied(way, index, gate).await?,
             None => self.direct(way).await?,
@@ -75,9 +76,9 @@ impl Exchange for Guarded {
         if !request.body.is_empty() {
             *outgoing.body_mut() = Some(request.body.into());
         }
-        let answer = client.execute(outgoing).await.map_err(|error| failure(&place, error))?;
+        let answer = client.execute(outgoing).await.map_err(|error| failure(&host, &by, error))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let stream = answer.bytes_stream().map(move |item| item.map_err(|error| failure(&place, error)));
+        let stream = answer.bytes_stream().map(move |item| item.map_err(|error| failure(&host, &by, error)));
         Ok(Response { status, headers, body: Body::from_stream(stream) })
     }
 }
@@ -94,22 +95,21 @@ fn use_private_port(rules: &Rules, request: &mut Request) {
     }
 }
 
-/// The host of `url`, and what lies before it that may be at fault when it cannot be reached.
-fn place(way: &Way, url: &url::Url, proxy: Option<&Gate>) -> String {
-    let mut place = url.host_str().unwrap_or_default().to_owned();
-    if let Some(gate) = proxy {
-        place += &format!(" through the proxy {}", gate.name());
-    } else if let Some(endpoint) = way.rules.private_endpoint(&place) {
-        place += &format!(" at its private endpoint {endpoint}");
-    }
+/// What lies before `host` on the way to it, and may be at fault when it cannot be reached. Empty where nothing does.
+fn by(way: &Way, host: &str, proxy: Option<&Gate>) -> String {
+    let mut by = match (proxy, way.rules.private_endpoint(host)) {
+        (Some(gate), _) => format!(" through the proxy {}", gate.name()),
+        (None, Some(endpoint)) => format!(" at its private endpoint {endpoint}"),
+        (None, None) => String::new(),
+    };
     if let Some(source) = &way.rules.source {
-        place += &format!(" from {source}");
+        by += &format!(" from {source}");
     }
-    place
+    by
 }
 
 /// What the client failed with, in words that hold no URL: its query may carry a signature.
-fn failure(place: &str, error: reqwest::Error) -> Error {
+fn failure(host: &str, by: &str, error: reqwest::Error) -> Error {
     let error = error.without_url();
     if let Some(refusal) = refusal(&error) {
         return refusal.clone();
@@ -121,7 +121,9 @@ fn failure(place: &str, error: reqwest::Error) -> Error {
     } else {
         Kind::Broken
     };
-    Error::new(kind, format!("{place}: {}", chain(&error)))
+    let what = chain(&error);
+    let told = Error::new(kind, format!("{host}: {what}"));
+    if by.is_empty() { told } else { told.with_detail(format!("{host}{by}: {what}")) }
 }
 
 /// The guard's own error, where it stopped the client.

@@ -3,7 +3,7 @@
 use super::path::PathError;
 use super::route::RouteError;
 use crate::front::{Fault, FaultKind};
-use crate::mirror::{Error, Kind};
+use crate::mirror::{Circle, Error, Kind};
 use crate::oci::ErrorCode;
 use crate::policy::Refusal;
 use crate::request::{Item, Target};
@@ -41,6 +41,15 @@ pub(super) fn route(error: RouteError) -> Fault {
 pub(super) fn probe() -> Fault {
     let message = "a health check of a load balancer may read /readyz only";
     Fault::new(FaultKind::Denied, ErrorCode::Denied, message)
+}
+
+/// To a request that goes round in a circle, and would be asked upstream again for ever.
+pub(super) fn circle(circle: Circle) -> Fault {
+    let message = match circle {
+        Circle::Here => "this request came from this very proxy: an upstream's address leads back here",
+        Circle::TooMany => "this request has passed 8 proxies, and likely goes round in a circle: check their upstreams",
+    };
+    Fault::new(FaultKind::BadGateway, ErrorCode::Unavailable, message)
 }
 
 pub(super) fn refused(refusal: &Refusal, target: &Target) -> Fault {
