@@ -13,7 +13,9 @@ mod error;
 mod guard;
 mod guarded;
 mod names;
+mod network_policy;
 mod own;
+mod plan;
 mod proxies;
 mod retry_after;
 mod rules;
@@ -31,6 +33,8 @@ pub use error::{Error, Kind};
 pub use guard::{Class, classify};
 pub use guarded::Guarded;
 pub use names::{Names, SystemNames};
+pub use network_policy::NetworkPolicy;
+pub use plan::{Entry, Reason, Through, plan};
 pub use retry_after::retry_after;
 pub use way::Way;
 

@@ -51,9 +51,10 @@ impl Guarded {
 
     /// Making a client reads the system's certificates, away from the workers.
     async fn make(&self, way: &Way, guard: Guard, proxy: Option<config::Proxy>) -> Result<reqwest::Client, Error> {
-        let resolver = Resolver { guard, names: self.names.clone(), own: self.own.clone() };
+        let resolver: Arc<dyn reqwest::dns::Resolve> =
+            Arc::new(Resolver { guard, names: self.names.clone(), own: self.own.clone() });
         let tls = way.tls.clone();
-        let made = tokio::task::spawn_blocking(move || tls.client(Arc::new(resolver), proxy.as_ref())).await;
+        let made = tokio::task::spawn_blocking(move || tls.client(&resolver, proxy.as_ref())).await;
         made.unwrap_or_else(|error| Err(Error::new(Kind::Setup, format!("no TLS client can be made: {error}"))))
     }
 }

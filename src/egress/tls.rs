@@ -42,7 +42,7 @@ impl Tls {
     /// decodes no body. Reads the system's certificates, so it blocks for some milliseconds.
     pub(super) fn client(
         &self,
-        resolver: Arc<dyn reqwest::dns::Resolve>,
+        resolver: &Arc<dyn reqwest::dns::Resolve>,
         proxy: Option<&config::Proxy>,
     ) -> Result<reqwest::Client, Error> {
         install_provider();
