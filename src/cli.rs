@@ -38,6 +38,7 @@ enum Verb {
     #[command(after_help = check::EXAMPLE)]
     Check(check::Arguments),
     /// Show what the configuration needs of the network: hosts, ports and why.
+    #[command(after_help = egress::EXAMPLE)]
     Egress(egress::Arguments),
     /// Drop cached content: a tag, a repository, or a digest.
     #[command(after_help = rm::EXAMPLE)]

@@ -36,7 +36,7 @@ pub use names::{Names, SystemNames};
 pub use network_policy::NetworkPolicy;
 pub use plan::{Entry, Reason, Through, plan};
 pub use retry_after::retry_after;
-pub use way::Way;
+pub use way::{Way, check_certificates};
 
 /// One HTTP exchange. The seam for tests: the real one is [`Guarded`], tests script their own.
 #[async_trait]

@@ -1,6 +1,7 @@
 //! `roadstead check`: read the configuration and say what it means.
 
-use super::{ConfigArgument, Faulty};
+use super::{ConfigArgument, Faulty, complain};
+use crate::egress;
 
 pub(super) const EXAMPLE: &str = "Examples:
   roadstead check --config roadstead.toml
@@ -18,6 +19,10 @@ pub(super) struct Arguments {
 #[allow(clippy::print_stdout, reason = "the settings are this verb's output")]
 pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     let config = arguments.config.load()?;
+    let told: Vec<Faulty> = egress::check_certificates(&config).iter().map(complain).collect();
+    if !told.is_empty() {
+        return Err(Faulty);
+    }
     if arguments.json {
         println!("{}", serde_json::json!(config.effective()));
         return Ok(());

@@ -58,9 +58,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
 }
 
 fn table(plan: &[Entry]) -> String {
-    let rows: Vec<[String; 5]> = std::iter::once(["HOST", "PORT", "FOR", "REGISTRY", "BY WAY OF"].map(str::to_owned))
-        .chain(plan.iter().map(row))
-        .collect();
+    let rows: Vec<[String; 5]> =
+        std::iter::once(["HOST", "PORT", "FOR", "REGISTRY", "BY WAY OF"].map(str::to_owned)).chain(plan.iter().map(row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; 5] = std::array::from_fn(width);
     rows.iter().fold(String::new(), |mut text, row| {

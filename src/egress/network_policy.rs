@@ -54,8 +54,14 @@ impl<'a> NetworkPolicy<'a> {
     }
 
     fn comment(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "# Made by `roadstead egress plan --format networkpolicy`. Set podSelector and namespace to where roadstead runs.")?;
-        writeln!(f, "# Where public IPv4 is reached by NAT64, add its prefix. The names that the rule for public addresses is for:")?;
+        writeln!(
+            f,
+            "# Made by `roadstead egress plan --format networkpolicy`. Set podSelector and namespace to where roadstead runs."
+        )?;
+        writeln!(
+            f,
+            "# Where public IPv4 is reached by NAT64, add its prefix. The names that the rule for public addresses is for:"
+        )?;
         for entry in self.names() {
             let registry = entry.registry.as_deref().unwrap_or("all");
             writeln!(f, "#   {}:{}  {}, {registry}", entry.host, entry.port, entry.reason.as_str())?;
@@ -182,9 +188,8 @@ mod tests {
 
     #[test]
     fn through_a_proxy_only_the_proxy_is_let_out() {
-        let (policy, text) = policy(
-            "[egress]\nproxy = 'http://10.0.0.1:3128'\n[[registry]]\nname = 'a.test'\nurls = ['https://a.test']\n",
-        );
+        let (policy, text) =
+            policy("[egress]\nproxy = 'http://10.0.0.1:3128'\n[[registry]]\nname = 'a.test'\nurls = ['https://a.test']\n");
         assert!(lets_out(&policy, "10.0.0.1", 3128), "{text}");
         assert!(!lets_out(&policy, "1.1.1.1", 443) && !lets_out(&policy, "10.0.0.10", 53), "{text}");
         let (policy, _) = self::policy("[[registry]]\nname = 'a.test'\nurls = ['http://127.0.0.1:5555']\n");

@@ -60,6 +60,21 @@ impl Tls {
         made.map_err(|error| Error::new(Kind::Setup, format!("no TLS client can be made: {}", chain(&error))))
     }
 
+    /// Whether a client can be made of the registry's certificate files; if not, which of them is at fault.
+    pub(super) fn check(registry: &config::Registry) -> Result<(), Error> {
+        let nowhere: Arc<dyn reqwest::dns::Resolve> = Arc::new(Nowhere);
+        let mut tls = Self::read(registry)?;
+        let identity = tls.identity.take();
+        let at_fault = |key: &str, path: Option<&Path>, error: &Error| {
+            Error::new(Kind::Setup, format!("{key} {}: {error}", path.unwrap_or(Path::new("")).display()))
+        };
+        tls.client(&nowhere, None).map_err(|error| at_fault("ca", registry.ca.as_deref(), &error))?;
+        tls.identity = identity;
+        let certificate = registry.client_certificate.as_ref().map(|files| files.certificate.as_path());
+        tls.client(&nowhere, None).map_err(|error| at_fault("client_certificate", certificate, &error))?;
+        Ok(())
+    }
+
     /// HTTP/1.1 only: blob bodies cost half the CPU that they do on HTTP/2.
     fn builder(&self, resolver: Arc<dyn reqwest::dns::Resolve>, proxy: Option<reqwest::Proxy>) -> reqwest::ClientBuilder {
         let builder = reqwest::Client::builder()
@@ -84,6 +99,15 @@ impl Tls {
             Some(proxy) => builder.proxy(proxy),
             None => builder,
         }
+    }
+}
+
+/// Resolves nothing.
+struct Nowhere;
+
+impl reqwest::dns::Resolve for Nowhere {
+    fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        Box::pin(async { Err(Error::new(Kind::Setup, "nothing is asked here").into()) })
     }
 }
 

@@ -8,7 +8,7 @@ use super::own::Own;
 use super::rules::Rules;
 use super::tls::Tls;
 use super::{Error, Kind};
-use crate::config;
+use crate::config::{self, Config};
 
 /// What one configured registry may reach and how: its hosts, addresses and certificates. Made once per `[[registry]]`; for
 /// a wildcard, all hosts that its name matches share it.
@@ -20,6 +20,15 @@ pub struct Way {
     pub(super) direct: Made,
     /// The clients of the proxies, in the order of the rules.
     pub(super) proxied: Vec<Made>,
+}
+
+/// What is wrong with the certificate files that `config` names for its registries, one error per registry. Blocks on the disk.
+pub fn check_certificates(config: &Config) -> Vec<Error> {
+    let named = |registry: &&Arc<config::Registry>| registry.ca.is_some() || registry.client_certificate.is_some();
+    let check = |registry: &Arc<config::Registry>| {
+        Tls::check(registry).err().map(|error| Error::new(error.kind, format!("registry {}: {error}", registry.label())))
+    };
+    config.registries.iter().filter(named).filter_map(check).collect()
 }
 
 /// A client that is made at first use.

@@ -9,6 +9,7 @@ mod access;
 mod bounds;
 mod crash;
 mod downloads;
+mod egress;
 mod kit;
 mod layers;
 mod links;
