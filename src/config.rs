@@ -14,11 +14,14 @@ mod host;
 mod limit;
 mod listener;
 mod policy;
+mod private_endpoint;
+mod proxy;
 mod proxy_protocol;
 mod raw;
 mod registry;
 mod resource;
 mod secret;
+mod source;
 mod statement;
 #[cfg(test)]
 mod tests;
@@ -43,10 +46,13 @@ use fault::Complaint;
 pub use fault::{Fault, Faults, Warning};
 pub use host::HostPattern;
 pub use limit::{By, Of, TenantLimit};
+pub use private_endpoint::PrivateEndpoint;
+pub use proxy::{Proxy, ProxyChoice, SharedProxy};
 pub use proxy_protocol::ProxyProtocol;
 use raw::{Keys, Reader, Section};
 pub use resource::{Limit, Resource, ResourceError};
 pub use secret::Secret;
+pub use source::Source;
 pub use statement::{ANONYMOUS, Actions, Statement, When};
 pub use tls::{ClientAuth, KeyPair, ListenerTls};
 
@@ -150,8 +156,12 @@ pub struct Registry {
     pub blob_hosts: Vec<HostPattern>,
     /// Networks in which this registry's names may resolve though they are not public.
     pub addresses: Vec<IpNet>,
-    /// Connect to this address instead of the one the name resolves to; name and certificate unchanged.
-    pub private_endpoint: Option<SocketAddr>,
+    /// Connect there instead of to what the name resolves to; name and certificate unchanged.
+    pub private_endpoint: Option<PrivateEndpoint>,
+    /// Where connections start from. `None`: wherever the system's routes say.
+    pub source: Option<Source>,
+    /// What of the proxies is used.
+    pub proxy: ProxyChoice,
     /// The most connections (and so requests) in flight to this upstream at once.
     pub max_connections: usize,
     /// Who we are to it.
@@ -204,6 +214,10 @@ pub struct Freshness {
 pub struct Egress {
     /// Hosts for blob CDNs and token realms of all registries.
     pub allow: Vec<HostPattern>,
+    /// The proxy for registries that say nothing of one.
+    pub proxy: SharedProxy,
+    /// Networks in which the names of proxies may resolve though they are not public.
+    pub proxy_addresses: Vec<IpNet>,
 }
 
 /// `[policy]`: who may pull what. What denies counts before what allows, and that before the default.

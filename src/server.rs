@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::front::{Answer, Fault, FaultKind, Handler, Place, Reply, Request};
+use crate::front::{Answer, Fault, Handler, Place, Reply, Request};
 use crate::identity::challenge::TOKEN_PATH;
 use crate::mirror::{ListQuery, Mirror};
 use crate::oci::{ErrorCode, RegistryName};
@@ -66,7 +66,6 @@ impl Server {
         if request.caller.is_probe {
             return Err(fault::probe());
         }
-        self.refuse_loop(request)?;
         let now = self.live.load_full();
         let door = now.door(&request.caller.listener);
         if request.path == TOKEN_PATH
@@ -86,6 +85,7 @@ impl Server {
         head: bool,
         outcome: &mut Outcome,
     ) -> Result<Answer, Fault> {
+        let passed = self.mirror.passed(request.headers.get_all(http::header::VIA)).map_err(fault::circle)?;
         let asked = path::parse(&request.path);
         let who = self.identify.who(door, request, asked.as_ref().ok(), outcome).await?;
         let allowance = self.admit(now, &who.caller)?;
@@ -94,6 +94,7 @@ impl Server {
         let Asked::Of(name, what) = asked else { return Ok(answer::ping(head)) };
         let understood = understand(now, request, name, what, query, allowance, outcome)?;
         let permit = permit(now, request, &who.caller, &understood, outcome).map_err(|fault| who.refused(fault))?;
+        let permit = permit.having_passed(passed);
         self.permitted(&permit, &understood, request, head, outcome).await
     }
 
@@ -139,15 +140,6 @@ impl Server {
         fault::over(&over)
     }
 
-    /// A request of our own that came back would be asked upstream again, for ever.
-    fn refuse_loop(&self, request: &Request) -> Result<(), Fault> {
-        if self.mirror.began_here(request.headers.get_all(http::header::VIA)) {
-            let message = "this request came from this very proxy: an upstream's address leads back here";
-            return Err(Fault::new(FaultKind::BadGateway, ErrorCode::Unavailable, message));
-        }
-        Ok(())
-    }
-
     /// For load balancers and node-local checks: no body, nothing about why.
     fn health(&self) -> Answer {
         if self.telemetry.health.is_ready() { Answer::new(Reply::Ok) } else { Answer::new(Reply::Unready) }
@@ -163,7 +155,7 @@ impl Handler for Server {
 
     async fn answer(&self, request: &Request, outcome: &mut Outcome) -> Answer {
         let answer = self.serve(request, outcome).await.unwrap_or_else(|fault| {
-            outcome.reason = Some(fault.message.clone());
+            outcome.reason = Some(fault.detail.clone().unwrap_or_else(|| fault.message.clone()));
             Answer::fault(fault)
         });
         answer.header(http::HeaderName::from_static("docker-distribution-api-version"), "registry/2.0")

@@ -278,9 +278,49 @@ fn registry_keys_with_faults_are_told() {
             "\"10.1.2.3/8\" has bits beyond its prefix; write \"10.0.0.0/8\" or \"10.1.2.3/32\"",
         ),
         (
-            &registry_with("private_endpoint = 'vpce.example:443'"),
+            &registry_with("private_endpoint = 'vpce.example'"),
             "4: registry.private_endpoint:",
-            "\"vpce.example:443\" is not an address with a port; write ip:port, such as \"10.1.2.3:443\" (host names are not supported here by this version of roadstead)",
+            "\"vpce.example\" is neither an address nor a host with a port; write ip:port or host:port, such as \"10.1.2.3:443\" or \"vpce.example:443\"",
+        ),
+        (
+            &registry_with("source_address = '0.0.0.0'"),
+            "4: registry.source_address:",
+            "0.0.0.0 is no address to start from; write an address of this machine, such as \"10.1.2.3\"",
+        ),
+        (
+            &registry_with("interface = 'much-too-long-name'"),
+            "4: registry.interface:",
+            "\"much-too-long-name\" is not the name of a network interface; write a name as `ip link` shows it, such as \"eth1\"",
+        ),
+        (
+            &registry_with("proxy = 'http://u:hunter2@p.example:3128'"),
+            "4: registry.proxy:",
+            "the URL has a user name or password in it; move it to the key proxy_credentials",
+        ),
+        (
+            &registry_with("proxy = 'https://p.example'"),
+            "4: registry.proxy:",
+            "\"https://p.example\" is not http://: to the proxy itself there is no TLS; write http://host:port",
+        ),
+        (
+            &registry_with("proxy_credentials = { username = 'u', password = { file = 'hub-token' } }"),
+            "4: registry.proxy_credentials:",
+            "there is no proxy beside it; write proxy = \"http://host:port\", or remove this",
+        ),
+        (
+            &registry_with("private_endpoint = '10.1.2.3:443'\nproxy = 'http://p.example'"),
+            "5: registry.proxy:",
+            "private_endpoint stands on line 4 already; keep one of proxy and private_endpoint",
+        ),
+        (
+            "[egress]\nproxy = 'http://p.example'\nproxy_from_environment = true\n",
+            "3: egress.proxy_from_environment:",
+            "proxy stands on line 2 already; keep one of proxy and proxy_from_environment",
+        ),
+        (
+            &registry_with("source_address = '10.0.0.1'\ninterface = 'eth1'"),
+            "5: registry.interface:",
+            "source_address stands on line 4 already; keep one of source_address and interface",
         ),
     ]);
 }
@@ -509,6 +549,7 @@ realm = 'https://127.0.0.1:5003/token'
 blob_hosts = ['127.0.0.1:5004']
 addresses = ['10.0.0.0/8', 'fd00::/8']
 private_endpoint = '10.1.2.3:443'
+source_address = '::ffff:10.1.2.4'
 ca = 'corp-ca.pem'
 client_certificate = { certificate = 'client.crt', key = 'client.key' }
 credentials = { kind = 'basic', username = 'u', password = { file = 'hub-token' } }
@@ -522,7 +563,8 @@ stale_if_error = '0s'
     assert_eq!(registry.urls[0].as_str(), "http://localhost:5001/prefix");
     assert_eq!((&registry.hosts[..], registry.addresses.len()), (&["mirror.example:5000".to_owned()][..], 2));
     assert!(registry.ca.as_ref().is_some_and(|path| path.is_absolute() && path.ends_with("corp-ca.pem")));
-    assert_eq!(registry.private_endpoint, Some(([10, 1, 2, 3], 443).into()));
+    assert_eq!(registry.private_endpoint, Some(PrivateEndpoint::Address(([10, 1, 2, 3], 443).into())));
+    assert_eq!(registry.source, Some(Source::Address([10, 1, 2, 4].into())));
     assert_eq!(registry.credentials.as_ref().map(|who| who.password.expose()), Some("hunter2"));
     let [versions, others] = &registry.freshness[..] else { panic!("{:?}", registry.freshness) };
     assert!(versions.tags.is_match("v1.2") && !versions.tags.is_match("latest") && others.tags.is_match("latest"));
@@ -538,6 +580,31 @@ fn policy_lets_a_listener_beyond_loopback_be_opened() {
         assert_eq!(config.listens_beyond_loopback(), beyond, "{address}");
         assert_eq!(config.policy.default == Effect::Allow, default == "allow");
     }
+}
+
+#[test]
+fn a_proxy_is_taken_from_the_environment_only_where_it_is_asked_for() {
+    let environment = |name: &str| match name {
+        "https_proxy" => Some("http://u:hunter2@proxy.example:3128".to_owned()),
+        "HTTP_PROXY" => Some("socks5://u:hunter2@proxy.example".to_owned()),
+        "NO_PROXY" => Some("corp.example,<local>".to_owned()),
+        _ => super::tests::environment(name),
+    };
+    let read = |text: &str| Config::parse(text, Path::new("roadstead.toml"), &environment);
+    let silent = read("[egress]\nproxy_from_environment = false\n").unwrap().0;
+    assert_eq!(silent.egress.proxy.all().count(), 0);
+    let told = read("[egress]\nproxy_from_environment = true\n").unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "roadstead.toml:2: egress.proxy_from_environment: HTTP_PROXY \"socks5://proxy.example\" is neither https:// nor \
+         http://; write http://[user:password@]host:port"
+    );
+    let without = |name: &str| if name == "HTTP_PROXY" { None } else { environment(name) };
+    let (config, warnings) =
+        Config::parse("[egress]\nproxy_from_environment = true\n", Path::new("roadstead.toml"), &without).unwrap();
+    let proxies: Vec<&str> = config.egress.proxy.all().map(|proxy| proxy.url.as_str()).collect();
+    assert_eq!((&proxies[..], warnings.len()), (&["http://proxy.example:3128/"][..], 1));
+    assert!(warnings[0].message.contains("<local>") && !format!("{config:?}").contains("hunter2"));
 }
 
 /// The documented configuration with every key that stands behind a `#` switched on.

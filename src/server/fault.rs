@@ -3,7 +3,7 @@
 use super::path::PathError;
 use super::route::RouteError;
 use crate::front::{Fault, FaultKind};
-use crate::mirror::{Error, Kind};
+use crate::mirror::{Circle, Error, Kind};
 use crate::oci::ErrorCode;
 use crate::policy::Refusal;
 use crate::quota::Over;
@@ -49,6 +49,15 @@ pub(super) fn over(over: &Over) -> Fault {
     Fault::new(FaultKind::Overloaded, ErrorCode::TooManyRequests, over.to_string()).retry_after(over.after)
 }
 
+/// To a request that goes round in a circle, and would be asked upstream again for ever.
+pub(super) fn circle(circle: Circle) -> Fault {
+    let message = match circle {
+        Circle::Here => "this request came from this very proxy: an upstream's address leads back here",
+        Circle::TooMany => "this request has passed 8 proxies, and likely goes round in a circle: check their upstreams",
+    };
+    Fault::new(FaultKind::BadGateway, ErrorCode::Unavailable, message)
+}
+
 pub(super) fn refused(refusal: &Refusal, target: &Target) -> Fault {
     let message = format!("reading {}/{} is not allowed here", target.registry, target.repository);
     tracing::debug!(%refusal, registry = %target.registry, repository = %target.repository, "denied");
@@ -70,6 +79,7 @@ pub(super) fn mirror(error: &Error, target: &Target) -> Fault {
     };
     let mut fault = Fault::new(kind, code, error.to_string());
     fault.retry_after = error.retry_after;
+    fault.detail = error.detail().map(str::to_owned);
     fault
 }
 

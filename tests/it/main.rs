@@ -9,6 +9,7 @@ mod access;
 mod bounds;
 mod crash;
 mod downloads;
+mod egress;
 mod endpoints;
 mod kit;
 mod layers;

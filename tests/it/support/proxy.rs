@@ -98,6 +98,11 @@ impl Setup {
         self
     }
 
+    /// The names that were given.
+    pub fn names(&self) -> &Hosts {
+        &self.hosts
+    }
+
     /// The configuration as a file would have it.
     pub fn toml(&self) -> String {
         let Self { registries, cache, listener, rest, .. } = self;
