@@ -89,12 +89,12 @@ impl Entry {
 }
 
 /// Everything that `config` lets the proxy connect to: registry by registry, then what is for all, then DNS. Each host and
-/// port stands once for each registry, with the first of its reasons.
+/// port stands once for each registry and way, with the first of its reasons.
 pub fn plan(config: &Config) -> Vec<Entry> {
     let mut entries: Vec<Entry> = config.registries.iter().flat_map(|registry| of_registry(config, registry)).collect();
     entries.extend(shared(config));
     let mut seen = HashSet::new();
-    entries.retain(|entry| seen.insert((entry.host.clone(), entry.port, entry.registry.clone())));
+    entries.retain(|entry| seen.insert((entry.host.clone(), entry.port, entry.registry.clone(), entry.via.clone())));
     let names = entries.iter().any(|entry| entry.via.is_none() && entry.address().is_none() && entry.host != "localhost");
     entries.extend(names.then(dns));
     entries
@@ -103,16 +103,16 @@ pub fn plan(config: &Config) -> Vec<Entry> {
 fn of_registry(config: &Config, registry: &Registry) -> Vec<Entry> {
     let plain = registry.urls.iter().any(|url| url.scheme() == "http");
     let entry = |host: String, port, https, reason| {
-        let proxy = registry.proxy.proxy(&config.egress.proxy, https, &host, port);
-        let via = proxy.map(|proxy| Through::Proxy(place(proxy)));
+        let api = registry.urls.iter().any(|url| self::host(url, registry) == host && self::port(url) == port);
+        let via = match registry.private_endpoint.as_ref().filter(|_| api) {
+            Some(endpoint) => Some(Through::PrivateEndpoint(endpoint.to_string())),
+            None => registry.proxy.proxy(&config.egress.proxy, https, &host, port).map(|proxy| Through::Proxy(place(proxy))),
+        };
         let networks = registry.addresses.clone();
         Entry { host, port, reason, registry: Some(registry.label()), via, networks }
     };
     let url = |url: &Url, reason| entry(host(url, registry), port(url), url.scheme() == "https", reason);
-    let api = registry.urls.iter().map(|at| match &registry.private_endpoint {
-        Some(endpoint) => Entry { via: Some(Through::PrivateEndpoint(endpoint.to_string())), ..url(at, Reason::Api) },
-        None => url(at, Reason::Api),
-    });
+    let api = registry.urls.iter().map(|at| url(at, Reason::Api));
     let realm = registry.realm.iter().map(|realm| url(realm, Reason::TokenRealm));
     let blobs = registry.blob_hosts.iter().flat_map(|pattern| {
         let https = !(plain && pattern.port.is_some());
@@ -228,8 +228,8 @@ mod tests {
     fn who_stands_in_for_a_host_is_said_and_needed() {
         let text = format!(
             "{CACHE}[egress]\nproxy = 'http://10.0.0.1:3128'\n[[registry]]\nname = 'a.test'\nurls = ['https://a.test']\n\
-             private_endpoint = 'vpce.test:8443'\nblob_hosts = ['cdn.test']\n\
-             [[registry]]\nname = 'b.test'\nurls = ['https://b.test']\nproxy = 'http://own.test'\n\
+             private_endpoint = 'vpce.test:8443'\nrealm = 'https://a.test/token'\nblob_hosts = ['cdn.test']\n\
+             [[registry]]\nname = 'b.test'\nurls = ['https://b.test']\nproxy = 'http://own.test'\nblob_hosts = ['own.test:80']\n\
              [[registry]]\nname = 'c.test'\nurls = ['https://c.test']\nproxy = 'direct'\n"
         );
         assert_eq!(
@@ -239,6 +239,7 @@ mod tests {
                 "vpce.test:8443 private endpoint a.test",
                 "cdn.test:443 blob host a.test via proxy 10.0.0.1:3128",
                 "b.test:443 api b.test via proxy own.test:80",
+                "own.test:80 blob host b.test via proxy own.test:80",
                 "own.test:80 proxy b.test",
                 "c.test:443 api c.test",
                 "10.0.0.1:3128 proxy -",
