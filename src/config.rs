@@ -3,6 +3,7 @@
 //! The file is read into a raw form that knows every value's line, then checked section by section into the types below.
 //! Every fault is found in one run. Nothing below this room ever sees an unchecked value.
 
+mod audit;
 mod cache;
 mod effective;
 mod egress;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+pub use audit::{Audit, AuditOutput, WhenFull};
 pub use effective::Effective;
 use fault::Complaint;
 pub use fault::{Fault, Faults, Warning};
@@ -54,6 +56,8 @@ pub struct Config {
     pub egress: Egress,
     /// `[policy]`
     pub policy: Policy,
+    /// `[audit]`, where there is one.
+    pub audit: Option<Audit>,
 }
 
 /// `[cache]`: where content is kept and how much of it.
@@ -207,7 +211,7 @@ impl Registry {
     }
 }
 
-const KEYS: Keys = Keys { known: &["cache", "listener", "admin", "registry", "egress", "policy"], later: &[] };
+const KEYS: Keys = Keys { known: &["cache", "listener", "admin", "registry", "egress", "policy", "audit"], later: &[] };
 
 impl Config {
     /// Reads the file at `path` and the files that it names. Relative paths in it start at its folder; variables of the
@@ -262,6 +266,7 @@ fn check(root: &Section<'_>) -> Config {
         registries: if registries.is_empty() { known } else { registry::check(&registries, &known) },
         egress: egress::check(one("egress", &egress::KEYS).as_ref()),
         policy,
+        audit: audit::check(one("audit", &audit::KEYS).as_ref()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Config, Effect, Freshness, HostPattern, Listener, Registry, freshness, units};
+use super::{Audit, AuditOutput, Config, Effect, Freshness, HostPattern, Listener, Registry, WhenFull, audit, freshness, units};
 
 /// A configuration in the words of its file, every default written out. It prints as TOML that, secrets apart, reads back as
 /// the same configuration.
@@ -14,6 +14,8 @@ pub struct Effective {
     admin: AdminSection,
     policy: PolicySection,
     egress: EgressSection,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<AuditSection>,
     listener: Vec<ListenerSection>,
     registry: Vec<RegistrySection>,
 }
@@ -39,6 +41,16 @@ struct PolicySection {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct EgressSection {
     allow: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct AuditSection {
+    output: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotate: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep: Option<usize>,
+    when_full: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -103,6 +115,7 @@ impl Effective {
             admin: AdminSection { address: config.admin.address.to_string() },
             policy: PolicySection { default: word(config.policy.default) },
             egress: EgressSection { allow: texts(&config.egress.allow) },
+            audit: config.audit.as_ref().map(audit_section),
             listener: config.listeners.iter().map(listener).collect(),
             registry: config.registries.iter().map(|registry| self::registry(registry)).collect(),
         }
@@ -118,6 +131,20 @@ impl fmt::Display for Effective {
             None => f.write_str(&text.replacen("[cache]\n", "[cache]\n# max_size: 80 % of the file system\n", 1)),
         }
     }
+}
+
+fn audit_section(audit: &Audit) -> AuditSection {
+    let (output, rotate, keep) = match &audit.output {
+        AuditOutput::Stdout => (audit::STDOUT.to_owned(), None, None),
+        AuditOutput::File { path, rotate, keep } => {
+            (path.display().to_string(), Some(rotate.map_or_else(|| "never".to_owned(), units::show_size)), Some(*keep))
+        }
+    };
+    let when_full = match audit.when_full {
+        WhenFull::Drop => "drop",
+        WhenFull::Block => "block",
+    };
+    AuditSection { output, rotate, keep, when_full }
 }
 
 fn listener(listener: &Listener) -> ListenerSection {

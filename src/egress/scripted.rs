@@ -197,6 +197,7 @@ pub(crate) fn config(registries: impl IntoIterator<Item = config::Registry>) -> 
         registries: registries.into_iter().map(Arc::new).collect(),
         egress: config::Egress::default(),
         policy: config::Policy { default: config::Effect::Allow },
+        audit: None,
     }
 }
 
