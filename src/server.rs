@@ -15,7 +15,7 @@ use async_trait::async_trait;
 
 use crate::front::{Answer, Fault, FaultKind, Handler, Reply, Request};
 use crate::mirror::{ListQuery, Mirror};
-use crate::oci::{ErrorCode, RegistryName};
+use crate::oci::{ErrorCode, Reference, RegistryName};
 use crate::policy::{Permit, Question};
 use crate::request::{Caller, Item, Target};
 use crate::telemetry::{Outcome, Telemetry};
@@ -46,6 +46,7 @@ impl Server {
     }
 
     async fn serve(&self, request: &Request, outcome: &mut Outcome) -> Result<Answer, Fault> {
+        outcome.record_at(self.telemetry.admit().await.map_err(fault::unrecorded)?);
         let head = match request.method {
             http::Method::GET => false,
             http::Method::HEAD => true,
@@ -78,9 +79,13 @@ impl Server {
         let target = permit.target();
         let refuse = |error| fault::mirror(&error, target);
         match &target.item {
-            Item::Manifest(_) => {
+            Item::Manifest(reference) => {
                 let manifest = self.mirror.manifest(permit, head).await.map_err(refuse)?;
                 outcome.served = Some(manifest.served);
+                outcome.media_type = Some(manifest.media_type.clone());
+                if matches!(reference, Reference::Tag(_)) {
+                    outcome.resolved = Some(manifest.digest);
+                }
                 Ok(answer::manifest(&manifest, &understood.asker, request))
             }
             Item::Blob(_) => {
