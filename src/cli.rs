@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+mod audit;
 mod check;
 mod rm;
 mod serve;
@@ -39,6 +40,9 @@ enum Verb {
     /// Drop cached content: a tag, a repository, or a digest.
     #[command(after_help = rm::EXAMPLE)]
     Rm(rm::Arguments),
+    /// The audit log: check that it is what was written.
+    #[command(after_help = audit::EXAMPLE)]
+    Audit(audit::Arguments),
 }
 
 /// What every verb that reads the configuration takes.
@@ -88,6 +92,7 @@ pub fn main() -> ExitCode {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Rm(arguments) => rm::run(&arguments),
+        Verb::Audit(arguments) => audit::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

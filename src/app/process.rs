@@ -75,7 +75,7 @@ impl Service for Proxy {
         // Dropped when this panics too: pingora waits for it, and for nothing else.
         let _ended = self.ended.clone().drop_guard();
         let Some(start) = self.start.take() else { return };
-        let mut signals = Signals::watch();
+        let (mut signals, reopening) = (Signals::watch(), reopen_logs(start.telemetry.clone()));
         let (stop, shutdown) = watch::channel(false);
         let signalled = async {
             signals.next().await;
@@ -86,6 +86,7 @@ impl Service for Proxy {
         let outcome = tokio::select! {
             outcome = run(start, shutdown) => outcome,
             () = signalled => Ok(()),
+            () = reopening => Ok(()),
         };
         drop(self.outcome.send_replace(outcome));
     }
@@ -103,6 +104,23 @@ async fn run(start: Start, shutdown: ShutdownWatch) -> Result<(), Error> {
     Ok(())
 }
 
+/// Has logs opened anew at each SIGHUP; never completes.
+fn reopen_logs(telemetry: Arc<Telemetry>) -> impl Future<Output = ()> {
+    let mut hangups = watch_signal(SignalKind::hangup(), "SIGHUP");
+    async move {
+        loop {
+            received(hangups.as_mut()).await;
+            tracing::info!("SIGHUP: opening the audit log anew");
+            telemetry.reopen_audit();
+        }
+    }
+}
+
+fn watch_signal(kind: SignalKind, name: &str) -> Option<Signal> {
+    let watched = signal(kind);
+    watched.inspect_err(|error| tracing::warn!(%error, "{name} cannot be watched; it will end the process at once")).ok()
+}
+
 /// SIGTERM and SIGINT, watched from before anything is opened: one that comes while the proxy still starts counts as well.
 struct Signals {
     terminate: Option<Signal>,
@@ -111,14 +129,10 @@ struct Signals {
 
 impl Signals {
     fn watch() -> Self {
-        let watch = |kind, name| match signal(kind) {
-            Ok(signals) => Some(signals),
-            Err(error) => {
-                tracing::warn!(%error, "{name} cannot be watched; it will end the process at once");
-                None
-            }
-        };
-        Self { terminate: watch(SignalKind::terminate(), "SIGTERM"), interrupt: watch(SignalKind::interrupt(), "SIGINT") }
+        Self {
+            terminate: watch_signal(SignalKind::terminate(), "SIGTERM"),
+            interrupt: watch_signal(SignalKind::interrupt(), "SIGINT"),
+        }
     }
 
     /// Completes with the next of either.

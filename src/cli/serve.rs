@@ -13,7 +13,7 @@ pub(super) const EXAMPLE: &str = "Examples:
   roadstead serve --config /etc/roadstead/roadstead.toml
 
 The access log goes to standard output, diagnostics to standard error (RUST_LOG=debug for more). SIGTERM or Ctrl-C drains:
-answers under way get 25 s; a second one ends it at once.";
+answers under way get 25 s; a second one ends it at once. SIGHUP opens the audit log's file anew.";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -34,7 +34,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
         tracing::info!("listening for the operator on http://{}: metrics, health, purge", addresses.admin);
         tracing::info!("{summary}");
     };
-    let telemetry = Telemetry::new(AccessLog::stdout());
+    let telemetry = Telemetry::start(AccessLog::stdout(), config.audit.as_ref());
+    let telemetry = telemetry.map_err(|error| complain(&format_args!("roadstead cannot start: {error}")))?;
     let served = app::serve(config, Arc::new(SystemNames::default()), telemetry.clone(), threads, started);
     telemetry.finish();
     served.map_err(|error| complain(&format_args!("roadstead cannot go on: {error}")))

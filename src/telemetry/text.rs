@@ -25,12 +25,14 @@ pub(super) fn shortened(text: &str) -> &str {
     text.char_indices().nth(MAX_TEXT).map_or(text, |(end, _)| &text[..end])
 }
 
-/// A request's target without what may be a secret: the path, and of the query the parameters that the protocol has. Of an
-/// absolute target the host is left out, which a name and password may stand in front of.
+/// A request's target without what may be a secret: the path, and of the query the parameters that the protocol has. `-`
+/// stands for any other form, in which a name and password may stand in front of a host.
 pub(super) fn target(raw: &str) -> String {
+    if raw != "*" && !raw.starts_with('/') {
+        return "-".to_owned();
+    }
     let whole = raw.split_once('#').map_or(raw, |(whole, _)| whole);
-    let local = if whole.starts_with('/') { whole } else { without_origin(whole) };
-    let Some((path, query)) = local.split_once('?') else { return printable(local) };
+    let Some((path, query)) = whole.split_once('?') else { return printable(whole) };
     let mut kept: Vec<&str> = query.split('&').filter(|pair| is_known(pair)).collect();
     if kept.len() < query.split('&').count() {
         kept.push(LEFT_OUT);
@@ -41,12 +43,6 @@ pub(super) fn target(raw: &str) -> String {
 /// Whether this is a parameter of the protocol, and no second query hides in its value.
 fn is_known(pair: &str) -> bool {
     pair.split_once('=').is_some_and(|(key, value)| PARAMETERS.contains(&key) && !value.contains(['=', '?']))
-}
-
-fn without_origin(target: &str) -> &str {
-    let after = target.split_once("://").map_or(target, |(_, rest)| rest);
-    let (authority, path) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
-    if path.is_empty() && after.len() == target.len() { authority.rsplit('@').next().unwrap_or_default() } else { path }
 }
 
 #[cfg(test)]
@@ -65,9 +61,8 @@ mod tests {
             ("/v2/?N=hunter2&n%73=hunter2&=hunter2", "/v2/?..."),
             ("/v2/?n=1?password=hunter2", "/v2/?..."),
             ("/v2/#token=hunter2", "/v2/"),
-            ("http://user:hunter2@host:1/v2/?ns=a", "/v2/?ns=a"),
-            ("http://user:hunter2@host", ""),
-            ("user:hunter2@host:443", "host:443"),
+            ("http://user:hunter2@host:1/v2/?ns=a", "-"),
+            ("user:hunter2@host:443", "-"),
             ("*", "*"),
             ("-", "-"),
         ] {

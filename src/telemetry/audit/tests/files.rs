@@ -69,8 +69,8 @@ fn a_later_run_goes_on_with_the_chain() {
 #[test]
 fn what_was_killed_at_any_byte_is_taken_up_again() {
     let whole = Folder::new();
-    whole.run(2);
-    whole.run(2);
+    whole.run(1);
+    whole.run(1);
     let text = whole.text();
     for cut in 0..=text.len() {
         let folder = Folder::new();
