@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+mod audit;
 mod check;
 mod egress;
 mod rm;
@@ -45,6 +46,9 @@ enum Verb {
     /// Drop cached content: a tag, a repository, or a digest.
     #[command(after_help = rm::EXAMPLE)]
     Rm(rm::Arguments),
+    /// The audit log: check that it is what was written.
+    #[command(after_help = audit::EXAMPLE)]
+    Audit(audit::Arguments),
 }
 
 /// What every verb that reads the configuration takes.
@@ -104,6 +108,7 @@ pub fn main() -> ExitCode {
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Egress(arguments) => egress::run(&arguments),
         Verb::Rm(arguments) => rm::run(&arguments),
+        Verb::Audit(arguments) => audit::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 //! The file is read into a raw form that knows every value's line, then checked section by section into the types below.
 //! Every fault is found in one run. Nothing below this room ever sees an unchecked value.
 
+mod audit;
 mod cache;
 mod conditions;
 mod effective;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+pub use audit::{Audit, AuditOutput, WhenFull};
 pub use conditions::{Conditions, Day, Hours};
 pub use effective::Effective;
 use fault::Complaint;
@@ -75,6 +77,8 @@ pub struct Config {
     pub policy: Policy,
     /// `[[limit]]`
     pub limits: Vec<TenantLimit>,
+    /// `[audit]`, where there is one.
+    pub audit: Option<Audit>,
 }
 
 /// `[cache]`: where content is kept and how much of it.
@@ -285,7 +289,7 @@ impl Registry {
     }
 }
 
-const KEYS: Keys = Keys { known: &["cache", "listener", "admin", "registry", "egress", "policy", "limit"], later: &[] };
+const KEYS: Keys = Keys { known: &["cache", "listener", "admin", "registry", "egress", "policy", "limit", "audit"], later: &[] };
 
 impl Config {
     /// Reads the file at `path` and the files that it names. Relative paths in it start at its folder; variables of the
@@ -343,6 +347,7 @@ fn check(root: &Section<'_>) -> Config {
         egress: egress::check(one("egress", &egress::KEYS).as_ref()),
         policy,
         limits: limit::check(&many("limit", &limit::KEYS)),
+        audit: audit::check(one("audit", &audit::KEYS).as_ref()),
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::front::{Answer, Fault, Handler, Place, Reply, Request};
 use crate::identity::challenge::TOKEN_PATH;
 use crate::mirror::{ListQuery, Mirror};
-use crate::oci::{ErrorCode, RegistryName};
+use crate::oci::{ErrorCode, Reference, RegistryName};
 use crate::policy::{Permit, Question};
 use crate::quota::{Allowance, Over};
 use crate::request::{Caller, Item, Target};
@@ -55,6 +55,7 @@ impl Server {
     }
 
     async fn serve(&self, request: &Request, outcome: &mut Outcome) -> Result<Answer, Fault> {
+        outcome.record_at(self.telemetry.admit().await.map_err(fault::unrecorded)?);
         let head = match request.method {
             http::Method::GET => false,
             http::Method::HEAD => true,
@@ -109,9 +110,13 @@ impl Server {
         let target = permit.target();
         let refuse = |error| fault::mirror(&error, target);
         match &target.item {
-            Item::Manifest(_) => {
+            Item::Manifest(reference) => {
                 let manifest = self.mirror.manifest(permit, head).await.map_err(refuse)?;
                 outcome.served = Some(manifest.served);
+                outcome.media_type = Some(manifest.media_type.clone());
+                if matches!(reference, Reference::Tag(_)) {
+                    outcome.resolved = Some(manifest.digest);
+                }
                 Ok(pace::paced(answer::manifest(&manifest, &understood.asker, request), &understood.allowance))
             }
             Item::Blob(_) => {

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::policy::PolicySection;
 use super::{
-    Config, Credentials, Egress, Freshness, HostPattern, KeyPair, Listener, ListenerTls, ListenerUsers, Of, Proxy, ProxyChoice,
-    Registry, SharedProxy, Source, TenantLimit, UsersMode, freshness, units,
+    Audit, AuditOutput, Config, Credentials, Egress, Freshness, HostPattern, KeyPair, Listener, ListenerTls, ListenerUsers, Of,
+    Proxy, ProxyChoice, Registry, SharedProxy, Source, TenantLimit, UsersMode, WhenFull, audit, freshness, units,
 };
 
 /// A configuration in the words of its file, every default written out. It prints as TOML that, secrets apart, reads back as
@@ -18,6 +18,8 @@ pub struct Effective {
     admin: AdminSection,
     policy: PolicySection,
     egress: EgressSection,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<AuditSection>,
     listener: Vec<ListenerSection>,
     limit: Vec<LimitSection>,
     registry: Vec<RegistrySection>,
@@ -45,6 +47,16 @@ struct EgressSection {
     proxy_addresses: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     proxy_credentials: Option<User>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct AuditSection {
+    output: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotate: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep: Option<usize>,
+    when_full: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -169,6 +181,7 @@ impl Effective {
             admin: AdminSection { address: config.admin.address.to_string() },
             policy: PolicySection::new(&config.policy),
             egress: egress(&config.egress),
+            audit: config.audit.as_ref().map(audit_section),
             listener: config.listeners.iter().map(listener).collect(),
             limit: config.limits.iter().map(limit).collect(),
             registry: config.registries.iter().map(|registry| self::registry(registry)).collect(),
@@ -207,6 +220,20 @@ fn proxy_user(proxy: &Proxy) -> Option<User> {
 
 fn user(credentials: &Credentials) -> User {
     User { username: credentials.username.clone(), password: credentials.password.to_string() }
+}
+
+fn audit_section(audit: &Audit) -> AuditSection {
+    let (output, rotate, keep) = match &audit.output {
+        AuditOutput::Stdout => (audit::STDOUT.to_owned(), None, None),
+        AuditOutput::File { path, rotate, keep } => {
+            (path.display().to_string(), Some(rotate.map_or_else(|| "never".to_owned(), units::show_size)), Some(*keep))
+        }
+    };
+    let when_full = match audit.when_full {
+        WhenFull::Drop => "drop",
+        WhenFull::Block => "block",
+    };
+    AuditSection { output, rotate, keep, when_full }
 }
 
 fn listener(listener: &Listener) -> ListenerSection {

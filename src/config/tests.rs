@@ -607,6 +607,45 @@ fn a_proxy_is_taken_from_the_environment_only_where_it_is_asked_for() {
     assert!(warnings[0].message.contains("<local>") && !format!("{config:?}").contains("hunter2"));
 }
 
+#[test]
+fn audit_settings_that_mean_nothing_are_told() {
+    each(&[
+        ("[audit]\nkeep = 3\n", "1: audit.output:", "missing; write output = \"FILE\" or output = \"stdout\""),
+        (
+            "[audit]\noutput = 'a'\nrotate = 'often'\n",
+            "3: audit.rotate:",
+            "\"often\" is not a size; write a number and a unit, such as \"200 GiB\" (1024 based) or \"200 GB\" (1000 based)",
+        ),
+        ("[audit]\noutput = 'a'\nkeep = 0\n", "3: audit.keep:", "0 is not a number of 1 or more; write a larger number"),
+        (
+            "[audit]\noutput = 'a'\nwhen_full = 'wait'\n",
+            "3: audit.when_full:",
+            "\"wait\" is not what can be done; write \"drop\" or \"block\"",
+        ),
+    ]);
+    let told = "standard output is not rotated; remove it, or name a file as output";
+    let warned = warnings("[audit]\noutput = 'stdout'\nrotate = '1 MiB'\nkeep = 2\n");
+    assert_eq!(warned, [format!("roadstead.toml:3: audit.rotate: {told}"), format!("roadstead.toml:4: audit.keep: {told}")]);
+}
+
+#[test]
+fn the_audit_log_is_off_unless_asked_for_and_rotates_unless_told_not_to() {
+    assert_eq!(good("").audit, None);
+    let stdout = good("[audit]\noutput = 'stdout'\nwhen_full = 'block'\n").audit.unwrap();
+    assert_eq!(stdout, Audit { output: AuditOutput::Stdout, when_full: WhenFull::Block });
+    for (rotate, expected) in [
+        ("", Some(100 << 20)),
+        ("rotate = '2 KiB'", Some(2048)),
+        ("rotate = 0", None),
+        ("rotate = '0'", None),
+        ("rotate = 'never'", None),
+    ] {
+        let audit = good(&format!("[audit]\noutput = '/a/log'\n{rotate}\n")).audit.unwrap();
+        assert_eq!(audit.output, AuditOutput::File { path: "/a/log".into(), rotate: expected, keep: 10 }, "{rotate}");
+        assert_eq!(audit.when_full, WhenFull::Drop);
+    }
+}
+
 /// The documented configuration with every key that stands behind a `#` switched on.
 fn everything() -> String {
     let text = include_str!("../../config/roadstead.toml");
@@ -631,7 +670,7 @@ fn the_documented_configuration_has_every_key_and_loads_with_all_of_them() {
     assert_eq!((config.listeners[0].max_connections, config.cache.memory, config.registries.len()), (10_000, 256 << 20, 2));
     assert_eq!(config.registries[0].freshness.len(), 2);
     let sections = [&KEYS, &cache::KEYS, &listener::KEYS, &listener::ADMIN_KEYS, &registry::KEYS, &egress::KEYS];
-    let sections = sections.into_iter().chain([&super::policy::KEYS, &statement::KEYS, &conditions::KEYS]);
+    let sections = sections.into_iter().chain([&super::policy::KEYS, &statement::KEYS, &conditions::KEYS, &audit::KEYS]);
     for key in sections.flat_map(|keys| keys.known) {
         let said = everything().lines().any(|line| {
             line.starts_with(&format!("{key} ="))
@@ -645,7 +684,9 @@ fn the_documented_configuration_has_every_key_and_loads_with_all_of_them() {
 #[test]
 fn the_settings_that_hold_read_back_as_the_same() {
     let folder = folder();
-    for text in [String::new(), everything()] {
+    let never = "[audit]\noutput = 'a.log'\nrotate = 'never'\n".to_owned();
+    let stdout = "[audit]\noutput = 'stdout'\nwhen_full = 'block'\n".to_owned();
+    for text in [String::new(), everything(), never, stdout] {
         let settings = read(&text, folder.path()).unwrap().0.effective();
         let again = read(&settings.to_string(), folder.path()).unwrap_or_else(|faults| panic!("{faults}\n{settings}"));
         assert_eq!(again.0.effective(), settings);

@@ -200,6 +200,7 @@ pub(crate) fn config(registries: impl IntoIterator<Item = config::Registry>) -> 
         egress: config::Egress::default(),
         limits: Vec::new(),
         policy: config::Policy::without_statements(config::Effect::Allow),
+        audit: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is said to a client when there is nothing to serve: which kind of fault, in the specification's words.
 
+use std::time::Duration;
+
 use super::path::PathError;
 use super::route::RouteError;
 use crate::front::{Fault, FaultKind};
@@ -8,6 +10,10 @@ use crate::oci::ErrorCode;
 use crate::policy::Refusal;
 use crate::quota::Over;
 use crate::request::{Item, Target};
+use crate::telemetry::Full;
+
+/// When to try again what could not be recorded.
+const UNRECORDED: Duration = Duration::from_secs(5);
 
 pub(super) fn bad_request(code: ErrorCode, message: impl std::fmt::Display) -> Fault {
     Fault::new(FaultKind::BadRequest, code, message.to_string())
@@ -36,6 +42,12 @@ pub(super) fn route(error: RouteError) -> Fault {
             Fault::new(FaultKind::NotFound, ErrorCode::NameUnknown, error.to_string())
         }
     }
+}
+
+/// Nothing may be answered that is not recorded.
+#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+pub(super) fn unrecorded(full: Full) -> Fault {
+    Fault::new(FaultKind::Overloaded, ErrorCode::Unavailable, full.to_string()).retry_after(UNRECORDED)
 }
 
 /// To a load balancer's own connection, which may ask how we are and nothing else.

@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod access;
+mod audit;
 mod bounds;
 mod crash;
 mod downloads;

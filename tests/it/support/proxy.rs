@@ -24,6 +24,7 @@ pub struct Proxy {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    telemetry: Arc<Telemetry>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     setup: Setup,
@@ -138,11 +139,13 @@ impl Proxy {
 
     async fn start(setup: Setup) -> Self {
         let (access, log) = AccessLog::memory();
-        let app = App::build(setup.config(), setup.hosts.clone(), Telemetry::new(access)).await.unwrap();
+        let config = setup.config();
+        let telemetry = Telemetry::start(access, config.audit.as_ref()).unwrap();
+        let app = App::build(config, setup.hosts.clone(), telemetry.clone()).await.unwrap();
         let addresses = app.addresses();
         let (stop, shutdown) = watch::channel(false);
         let task = tokio::spawn(app.run(shutdown));
-        Self { address: addresses.data[0], admin: addresses.admin, log, stop, task, setup }
+        Self { address: addresses.data[0], admin: addresses.admin, log, telemetry, stop, task, setup }
     }
 
     pub async fn get(&self, path: &str, headers: Headers<'_>) -> Reply {
@@ -187,6 +190,7 @@ impl Proxy {
     pub async fn stop(self) -> Setup {
         self.stop.send_replace(true);
         within(self.task).await.unwrap();
+        self.telemetry.finish();
         self.setup
     }
 }
