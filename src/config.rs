@@ -277,6 +277,7 @@ fn check(root: &Section<'_>) -> Config {
     // Before the admin address joins the others: policy is about listeners.
     let around = policy::Around::new(&listeners, &registries);
     let policy = policy::check(one("policy", &policy::KEYS).as_ref(), &addresses, around);
+    policy::warn_of_credentials(&policy, &sections);
     let admin = listener::check_admin(one("admin", &listener::ADMIN_KEYS).as_ref(), &mut addresses);
     Config {
         cache: cache::check(root.reader, one("cache", &cache::KEYS).as_ref()),
