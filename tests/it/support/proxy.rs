@@ -19,6 +19,9 @@ use super::names::Hosts;
 use super::server::Server;
 use super::within;
 
+/// What is fetched with credentials of ours is for anonymous clients only where a statement says so.
+pub const ANYBODY: &str = "[[policy.statement]]\nid = \"anybody\"\neffect = \"allow\"\n";
+
 /// A proxy that serves.
 pub struct Proxy {
     pub address: SocketAddr,
