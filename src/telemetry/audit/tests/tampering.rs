@@ -14,7 +14,7 @@ fn log(batches: &[Vec<u8>]) -> Vec<u8> {
     for batch in batches {
         for (index, length) in batch.iter().enumerate() {
             let line = format!("{{\"schema\":1,\"n\":{index},\"x\":\"{}\"}}\n", "x".repeat(usize::from(*length)));
-            chain.add(line.as_bytes(), Instant::now());
+            chain.add(line.as_bytes(), 1, Instant::now());
             log.extend_from_slice(line.as_bytes());
         }
         chain.close(&mut log);
