@@ -143,6 +143,18 @@ fn the_first_wrong_place_is_named() {
 }
 
 #[test]
+fn every_byte_of_a_log_counts() {
+    let whole = log(&[vec![1, 2], vec![3]]);
+    for (at, byte) in whole.iter().enumerate() {
+        for other in [b'\n', b' ', b'}', b'0', b'1'].into_iter().filter(|other| other != byte) {
+            let mut changed = whole.clone();
+            changed[at] = other;
+            assert!(check(&changed, None).is_err(), "byte {at} {}: {}", char::from(other), String::from_utf8_lossy(&changed));
+        }
+    }
+}
+
+#[test]
 fn what_is_not_chained_yet_is_told_and_no_fault() {
     let whole = log(&[vec![1, 2]]);
     for (more, torn) in [("{\"schema\":1}\n", false), ("{\"sche", true), ("{\"chain\":{\"num", true)] {
