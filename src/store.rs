@@ -260,8 +260,8 @@ impl Store {
         was_there
     }
 
-    /// Records that a tag meant a manifest, unless that is known. Seen at once, durable soon, and kept when the tag moves: it
-    /// ends with the content, as links do. Dropping the future may leave it unrecorded.
+    /// Records that a tag meant a manifest, unless that is known. Seen at once, durable soon, and kept when the tag moves:
+    /// then it ends with the content, as links do. Dropping the future may leave it unrecorded.
     pub async fn put_reached(&self, registry: &RegistryName, repository: &RepositoryName, manifest: &Digest, tag: &Tag) {
         let (scope, manifest, tag) = (scope(registry, repository), *manifest, tag.clone());
         if self.content.index.get(reached_key(&manifest, &scope, &tag)).await.is_none() {

@@ -32,12 +32,13 @@ impl Mirror {
     /// Dropping this future, or the content it returned, leaves a download going on.
     ///
     /// # Errors
-    /// As the upstream answered, see [`Kind`].
+    /// As the upstream answered, see [`Kind`]; `Withheld` where the permit is limited and does not cover it.
     pub async fn blob(self: &Arc<Self>, permit: &Permit, allowance: &Allowance, head: bool) -> Result<BlobAnswer, Error> {
         let Item::Blob(digest) = permit.target().item else {
             return Err(Error::new(Kind::Internal, "the permit is not for a blob"));
         };
         let place = self.place(permit)?;
+        self.check_reached(permit, &place, &digest).await?;
         // In this order, what a download leaves behind when it ends between two looks is found by the next.
         let download = self.downloads.find(&place.name, &digest);
         let stored = self.stored(&digest).await;

@@ -1,6 +1,6 @@
 //! How content of a repository was reached: which tags meant a manifest, and which manifests name what.
 //!
-//! The tags lie with the manifest's digest and end with its content, as links do. What a manifest names lies with the manifest,
+//! The tags lie with the manifest's digest and end with its content, as links do, but for those that mean it still. What a manifest names lies with the manifest,
 //! so that it is found when that goes, and once more under each child, because that is how it is asked for. So what is known of
 //! a child ends with those that name it, whether or not the child itself is stored: a layer that was evicted is still reached
 //! through its image.
@@ -12,10 +12,10 @@ use bytes::Bytes;
 
 use super::content::Content;
 use super::index::{Index, Key, Table};
-use super::records::{Children, children_key, digest_bytes, parent_key, reached_key, recorded_at, split_digest};
+use super::records::{Children, TagRecord, children_key, digest_bytes, parent_key, reached_key, recorded_at, split_digest};
 use crate::oci::{Digest, Tag};
 
-/// Tags that are remembered of one manifest in one repository: the newest.
+/// Tags that are remembered of one manifest in one repository: those that mean it, and the newest of those that did.
 const MOST_TAGS: usize = 256;
 /// Children that are remembered of one manifest; many times what any real image or index names.
 const MOST_CHILDREN: usize = 1024;
@@ -39,7 +39,7 @@ impl<'a> Lineage<'a> {
         Self { index, scope }
     }
 
-    /// The tags that meant this manifest, of late or long ago; 256 at most. Blocks.
+    /// The tags that mean this manifest, and the newest 256 that did. Blocks.
     pub fn tags(&self, manifest: &Digest) -> Vec<Tag> {
         let prefix = self.prefix(manifest);
         let rows = self.index.scan(Table::Reached, &prefix, |_| true).into_keys();
@@ -73,7 +73,8 @@ impl Content {
         }
     }
 
-    /// Records that a tag meant a manifest, unless that is known. The oldest is forgotten where there are too many. Blocks.
+    /// Records that a tag meant a manifest, unless that is known. Where there are too many, the oldest that means something else
+    /// by now is forgotten. Blocks.
     pub(super) fn put_reached(&self, scope: &[u8], manifest: &Digest, tag: &Tag, now: u32) {
         let (key, prefix) = (reached_key(manifest, scope, tag), [&digest_bytes(manifest), scope].concat());
         let known = self.index.scan(Table::Reached, &prefix, |_| true);
@@ -81,7 +82,8 @@ impl Content {
             return;
         }
         if known.len() >= MOST_TAGS
-            && let Some((oldest, _)) = known.into_iter().min_by_key(|(_, row)| recorded_at(row))
+            && let Some((oldest, _)) =
+                known.into_iter().filter(|(key, _)| !self.is_current(key)).min_by_key(|(_, row)| recorded_at(row))
         {
             self.index.remove(Key { table: Table::Reached, bytes: oldest });
         }
@@ -92,7 +94,8 @@ impl Content {
     /// What is known of content that goes, in every repository.
     pub(super) fn forget_lineage(&self, digest: &Digest) {
         let prefix = digest_bytes(digest);
-        self.drop_reached(self.index.scan(Table::Reached, &prefix, |_| true).into_keys());
+        let reached = self.index.scan(Table::Reached, &prefix, |_| true).into_keys();
+        self.drop_reached(reached.filter(|key| !self.is_current(key)));
         self.drop_children(self.index.scan(Table::Children, &prefix, |_| true));
     }
 
@@ -120,8 +123,16 @@ impl Content {
             is_old && split_digest(key).is_some_and(|(digest, _)| matches!(self.layout.blob(&digest).try_exists(), Ok(false)))
         };
         let reached = self.index.scan(Table::Reached, &[], unknown).into_iter().filter(|(key, row)| over(key, row));
-        self.drop_reached(reached.map(|(key, _)| key));
+        self.drop_reached(reached.map(|(key, _)| key).filter(|key| !self.is_current(key)));
         self.drop_children(self.index.scan(Table::Children, &[], unknown).into_iter().filter(|(key, row)| over(key, row)));
+    }
+
+    /// Whether a tag still means the manifest that it is recorded with. Clients that have it from the tag may ask for the
+    /// manifest whether or not it is stored at the moment.
+    fn is_current(&self, reached: &[u8]) -> bool {
+        let Some((manifest, tag)) = split_digest(reached) else { return false };
+        let record = self.index.get_blocking(&Key { table: Table::Tags, bytes: tag.into() });
+        record.and_then(|record| TagRecord::decode(&record)).is_some_and(|record| record.digest == manifest)
     }
 
     /// Whether enough has come since it was last looked for what no content takes along.

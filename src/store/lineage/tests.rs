@@ -115,6 +115,27 @@ async fn the_newest_tags_are_remembered_and_none_is_written_twice() {
 }
 
 #[tokio::test]
+async fn a_tag_that_means_a_manifest_still_is_forgotten_in_no_other_way_than_with_it() {
+    let folder = Folder::in_memory(ROOM);
+    let store = folder.open().await;
+    let manifest = put(&store, 1, 100).await;
+    let record = TagRecord { digest: manifest, checked: std::time::SystemTime::UNIX_EPOCH };
+    store.put_tag(&registry(), &repository("a"), &tag("v1"), record);
+    for n in 0..300 {
+        let tag = if n == 0 { "v1".to_owned() } else { format!("old{n}") };
+        store.content.put_reached(&place("a"), &manifest, &tag.parse().unwrap(), NOW - 2 * IN_USE + n);
+    }
+    let is_known = async || known(&store, "a", manifest).await.0.contains(&"v1".to_owned());
+    assert_eq!((is_known().await, records(&store).0), (true, MOST_TAGS));
+    assert!(store.remove(&manifest).await.unwrap());
+    store.content.trim_lineage(NOW);
+    assert_eq!((is_known().await, records(&store).0), (true, 1));
+    store.remove_tag(&registry(), &repository("a"), &tag("v1")).await;
+    store.content.trim_lineage(NOW);
+    assert_eq!(records(&store).0, 0);
+}
+
+#[tokio::test]
 async fn a_manifest_that_names_too_much_is_remembered_in_part() {
     let folder = Folder::in_memory(ROOM);
     let store = folder.open().await;
