@@ -53,7 +53,7 @@ impl Claims {
         let free = async {
             loop {
                 let ended = self.ended.notified();
-                if !self.spans().iter().any(|span| span.start <= at && at < span.end) {
+                if !self.spans().iter().any(|span| span.contains(at)) {
                     return;
                 }
                 ended.await;
@@ -61,7 +61,7 @@ impl Claims {
         };
         let ended = tokio::time::timeout(PATIENCE, free).await.is_ok();
         if !ended {
-            self.lock().iter().filter(|(span, _)| span.start <= at && at < span.end).for_each(|(_, claim)| claim.cancel());
+            self.lock().iter().filter(|(span, _)| span.contains(at)).for_each(|(_, claim)| claim.cancel());
         }
         ended
     }
