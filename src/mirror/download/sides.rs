@@ -139,7 +139,7 @@ impl Sides<'_> {
 
     /// What is to be fetched for one of those who wait. The tail is shown to nobody before all is there.
     fn piece(&self) -> Option<Span> {
-        let shown = hold::released(self.length, Some(self.length));
+        let shown = hold::tail(self.length);
         let (front, rate, claims) = (self.attempt.download().front(), self.attempt.rate(), self.claims.spans());
         let wanted = |(at, end): (u64, u64)| {
             let missing = self.partial.first_gap(Span::new(at.min(self.length), self.length));
