@@ -11,9 +11,11 @@ mod egress;
 mod fault;
 mod file;
 mod freshness;
+pub(crate) mod glob;
 mod host;
 mod limit;
 mod listener;
+mod network;
 mod policy;
 mod private_endpoint;
 mod proxy;
@@ -46,6 +48,7 @@ pub use conditions::{Conditions, Day, Hours};
 pub use effective::Effective;
 use fault::Complaint;
 pub use fault::{Fault, Faults, Warning};
+pub use glob::Glob;
 pub use host::HostPattern;
 pub use limit::{By, Of, TenantLimit};
 pub use private_endpoint::PrivateEndpoint;
@@ -339,6 +342,7 @@ fn check(root: &Section<'_>) -> Config {
     let around = policy::Around::new(&listeners, &registries);
     let policy = policy::check(one("policy", &policy::KEYS).as_ref(), &addresses, around);
     policy::warn_of_credentials(&policy, &sections);
+    let limits = limit::check(&many("limit", &limit::KEYS), &around);
     let admin = listener::check_admin(one("admin", &listener::ADMIN_KEYS).as_ref(), &mut addresses);
     Config {
         cache: cache::check(root.reader, one("cache", &cache::KEYS).as_ref()),
@@ -347,7 +351,7 @@ fn check(root: &Section<'_>) -> Config {
         registries,
         egress: egress::check(one("egress", &egress::KEYS).as_ref()),
         policy,
-        limits: limit::check(&many("limit", &limit::KEYS)),
+        limits,
         audit: audit::check(one("audit", &audit::KEYS).as_ref()),
     }
 }

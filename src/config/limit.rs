@@ -1,10 +1,13 @@
 //! `[[limit]]`: how much each tenant may take.
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
 use ipnet::IpNet;
 
+use super::Glob;
 use super::fault::Complaint;
-use super::raw::{Keys, Section, Value};
+use super::network::network;
+use super::policy::Around;
+use super::raw::{Keys, Section};
+use super::statement::{endpoint, list, principal};
 
 pub(super) const KEYS: Keys = Keys { known: &["by", "of", "requests", "bytes", "connections", "downloads"], later: &[] };
 
@@ -12,7 +15,7 @@ pub(super) const KEYS: Keys = Keys { known: &["by", "of", "requests", "bytes", "
 const MAX_LIMITS: usize = 100;
 
 /// `[[limit]]`: a cap for each tenant that it counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantLimit {
     /// What makes two requests one tenant's.
     pub by: By,
@@ -40,11 +43,11 @@ pub enum By {
 }
 
 /// Which tenants a limit is for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Of {
-    /// Endpoints or principals, by globs.
-    Names(Vec<String>, GlobSet),
-    /// Sources.
+    /// Endpoints or principals of which a pattern matches the name.
+    Names(Vec<Glob>),
+    /// Sources in these networks.
     Networks(Vec<IpNet>),
 }
 
@@ -59,38 +62,31 @@ impl By {
     }
 }
 
-impl PartialEq for TenantLimit {
-    fn eq(&self, other: &Self) -> bool {
-        let caps = |limit: &Self| (limit.requests, limit.bytes, limit.connections, limit.downloads);
-        self.by == other.by && caps(self) == caps(other) && self.of.as_ref().map(Of::texts) == other.of.as_ref().map(Of::texts)
-    }
-}
-
 impl Of {
     /// As written in the file.
     pub fn texts(&self) -> Vec<String> {
         match self {
-            Self::Names(texts, _) => texts.clone(),
+            Self::Names(globs) => globs.iter().map(|glob| glob.as_str().to_owned()).collect(),
             Self::Networks(networks) => networks.iter().map(ToString::to_string).collect(),
         }
     }
 }
 
 /// Reads all limits.
-pub(super) fn check(sections: &[Section<'_>]) -> Vec<TenantLimit> {
+pub(super) fn check(sections: &[Section<'_>], around: &Around<'_>) -> Vec<TenantLimit> {
     if let Some(value) = sections.get(MAX_LIMITS).and_then(|section| section.get("by")) {
         value.fault(format!("more than {MAX_LIMITS} limits"), "say the same with fewer");
     }
-    sections.iter().filter_map(limit).collect()
+    sections.iter().filter_map(|section| limit(section, around)).collect()
 }
 
-fn limit(section: &Section<'_>) -> Option<TenantLimit> {
+fn limit(section: &Section<'_>, around: &Around<'_>) -> Option<TenantLimit> {
     let named = section.require("by", "write by = \"endpoint\", \"principal\" or \"source\"")?;
     let by = named.parse(by)?;
     let count = |key| section.get(key).and_then(|value| value.count()).map(|count| count as u64);
     let limit = TenantLimit {
         by,
-        of: section.get("of").map(|value| of(by, &value)),
+        of: of(by, section, around),
         requests: count("requests"),
         bytes: section.get("bytes").and_then(|value| value.size()),
         connections: count("connections"),
@@ -103,21 +99,12 @@ fn limit(section: &Section<'_>) -> Option<TenantLimit> {
     Some(limit)
 }
 
-fn of(by: By, value: &Value<'_>) -> Of {
-    if by == By::Source {
-        return Of::Networks(value.parse_items(network));
-    }
-    let texts: Vec<String> = value.parse_items(glob).iter().map(|glob| glob.glob().to_owned()).collect();
-    let mut set = GlobSetBuilder::new();
-    for text in &texts {
-        set.add(Glob::new(text).expect("it was one just now"));
-    }
-    match set.build() {
-        Ok(set) => Of::Names(texts, set),
-        Err(error) => {
-            value.fault(format!("too large: {error}"), "write fewer or shorter patterns");
-            Of::Names(Vec::new(), GlobSet::empty())
-        }
+fn of(by: By, section: &Section<'_>, around: &Around<'_>) -> Option<Of> {
+    let names = |texts: Vec<String>| Of::Names(texts.iter().map(|text| Glob::flat(text)).collect());
+    match by {
+        By::Endpoint => list(section, "of", |item| endpoint(item, around)).map(names),
+        By::Principal => list(section, "of", principal).map(names),
+        By::Source => list(section, "of", |item| item.parse(network)).map(Of::Networks),
     }
 }
 
@@ -128,16 +115,4 @@ fn by(text: &str) -> Result<By, Complaint> {
         "source" => Ok(By::Source),
         _ => Err(Complaint::new(format!("{text:?} tells no tenants apart"), "write \"endpoint\", \"principal\" or \"source\"")),
     }
-}
-
-fn glob(text: &str) -> Result<Glob, Complaint> {
-    Glob::new(text)
-        .map_err(|error| Complaint::new(format!("{text:?} is not a pattern: {}", error.kind()), "write one such as \"aws:*\""))
-}
-
-fn network(text: &str) -> Result<IpNet, Complaint> {
-    let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
-    text.parse()
-        .or_else(|_| address())
-        .map_err(|_| Complaint::new(format!("{text:?} is not a network"), "write one such as \"10.0.0.0/8\", or an address"))
 }

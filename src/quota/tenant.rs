@@ -96,7 +96,7 @@ fn name(limit: &TenantLimit, caller: &Caller) -> Option<Name> {
         By::Principal => caller.name(),
     };
     match &limit.of {
-        Some(Of::Names(_, globs)) if !globs.is_match(&*text) => None,
+        Some(Of::Names(globs)) if !globs.iter().any(|glob| glob.matches(&text)) => None,
         _ => Some(Name::Text(text)),
     }
 }
