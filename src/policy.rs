@@ -37,6 +37,7 @@ pub struct Permit {
     target: Target,
     scope: Scope,
     decision: Decision,
+    is_private: bool,
 }
 
 /// The policy refused.
@@ -88,14 +89,14 @@ pub struct Question<'a> {
 }
 
 impl Permit {
-    fn new(target: Target, scope: Scope, decision: Decision) -> Self {
-        Self { target, scope, decision }
+    fn new(question: &Question<'_>, scope: Scope, decision: Decision) -> Self {
+        Self { target: question.target.clone(), scope, decision, is_private: question.is_private }
     }
 
     /// A permit for the operator's own work (warming, refreshing, repairing), with the reason for the record.
     pub fn operator(target: Target, reason: &'static str) -> Self {
         let decision = Decision { verdict: Verdict::Allow, statement: reason.into(), policy: "operator".into() };
-        Self { target, scope: Scope::Whole, decision }
+        Self { target, scope: Scope::Whole, decision, is_private: true }
     }
 
     /// What may be read.
@@ -106,6 +107,11 @@ impl Permit {
     /// How much of it.
     pub fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    /// Whether it was decided knowing that the registry is asked with credentials of ours. Without, none may be used.
+    pub fn is_private(&self) -> bool {
+        self.is_private
     }
 
     /// What let it through, for the record.

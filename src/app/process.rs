@@ -98,12 +98,13 @@ impl Service for Proxy {
 }
 
 async fn run(start: Start, shutdown: ShutdownWatch) -> Result<(), Error> {
+    // Without a handler the signal would end the process; what comes while it still starts is heeded then.
+    let signals = Signals::watch_one(SignalKind::hangup(), "SIGHUP");
     let mut app = App::build(start.config, start.names, start.telemetry).await?;
     if let Some(source) = start.source {
         app = app.with_source(source);
     }
-    // Without a handler the signal would end the process: it is there before systemd is told.
-    let hangups = hangups(app.reloader());
+    let hangups = hangups(app.reloader(), signals);
     (start.started)(&app.addresses());
     notify::ready();
     tokio::select! {
@@ -114,17 +115,13 @@ async fn run(start: Start, shutdown: ShutdownWatch) -> Result<(), Error> {
 }
 
 /// Reads the configuration again at every SIGHUP. Never completes.
-fn hangups(reloader: Arc<Reloader>) -> impl Future<Output = ()> {
-    let signals = Signals::watch_one(SignalKind::hangup(), "SIGHUP");
-    async move {
-        let mut signals = signals;
-        loop {
-            received(signals.as_mut()).await;
-            notify::reloading();
-            // What came of it is told there.
-            let _ = reloader.reload().await;
-            notify::ready();
-        }
+async fn hangups(reloader: Arc<Reloader>, mut signals: Option<Signal>) {
+    loop {
+        received(signals.as_mut()).await;
+        notify::reloading();
+        // What came of it is told there.
+        let _ = reloader.reload().await;
+        notify::ready();
     }
 }
 

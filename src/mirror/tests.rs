@@ -5,6 +5,7 @@ mod blobs;
 mod endings;
 mod overload;
 mod ranges;
+mod reloads;
 mod simulation;
 mod tags;
 
