@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 mod check;
+mod policy;
 mod rm;
 mod serve;
 
@@ -38,6 +39,9 @@ enum Verb {
     /// Read the configuration, report every fault with its line, and show the effective settings. Exit 0 or 1.
     #[command(after_help = check::EXAMPLE)]
     Check(check::Arguments),
+    /// Ask a policy: about one request, about a table of cases, or about what an audit log has recorded.
+    #[command(after_help = policy::EXAMPLE)]
+    Policy(policy::Arguments),
     /// Drop cached content: a tag, a repository, or a digest.
     #[command(after_help = rm::EXAMPLE)]
     Rm(rm::Arguments),
@@ -98,6 +102,7 @@ pub fn main() -> ExitCode {
     let done = match arguments.verb {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Policy(arguments) => policy::run(&arguments),
         Verb::Rm(arguments) => rm::run(&arguments),
     };
     match done {

@@ -9,7 +9,7 @@ use super::fault::{Complaint, Faults, Warning};
 use super::listener::Addresses;
 use super::raw::{Keys, Once, Reader, Section};
 use super::statement::{self, Statement};
-use super::{Effect, Listener, Mode, Policy, Registry, RegistryMatch, When};
+use super::{Effect, Listener, Mode, Policy, Registry, When};
 
 pub(super) const KEYS: Keys = Keys { known: &["default", "mode", "statement"], later: &[] };
 const ALONE: Keys = Keys { known: &["policy"], later: &[] };
@@ -30,11 +30,7 @@ impl<'a> Around<'a> {
     }
 
     pub(super) fn has_registry(&self, name: &str) -> bool {
-        let is_it = |registry: &Arc<Registry>| match &registry.name {
-            RegistryMatch::Exact(exact) => exact.as_str() == name,
-            RegistryMatch::Suffix(suffix) => name.len() > suffix.len() && name.ends_with(suffix),
-        };
-        self.0.is_none_or(|(_, registries)| registries.iter().any(is_it))
+        self.0.is_none_or(|(_, registries)| registries.iter().any(|registry| registry.name.covers(name)))
     }
 }
 

@@ -15,6 +15,7 @@ mod layers;
 mod links;
 mod operator;
 mod outages;
+mod policy;
 mod process;
 mod pull_rules;
 mod quota;

@@ -209,10 +209,13 @@ fn the_help_of_every_verb_has_an_example() {
     let all = help(&["--help"]);
     let listed = all.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let verbs: Vec<_> = listed.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help").collect();
-    assert!(["serve", "check", "rm"].iter().all(|verb| verbs.contains(verb)), "{all}");
+    assert!(["serve", "check", "policy", "rm"].iter().all(|verb| verbs.contains(verb)), "{all}");
     for verb in verbs {
         let help = help(&[verb, "--help"]);
         let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{verb} has none:\n{help}"));
         assert!(examples.contains(&format!("roadstead {verb}")), "{help}");
+    }
+    for verb in ["test", "explain", "simulate"] {
+        assert!(help(&["policy", verb, "--help"]).contains(&format!("Examples:\n  roadstead policy {verb}")), "{verb}");
     }
 }
