@@ -1,6 +1,8 @@
 //! The verbs, one file each.
 
+mod audit;
 mod check;
+mod egress;
 mod policy;
 mod rm;
 mod serve;
@@ -42,9 +44,15 @@ enum Verb {
     /// Ask a policy: about one request, about a table of cases, or about what an audit log has recorded.
     #[command(after_help = policy::EXAMPLE)]
     Policy(policy::Arguments),
+    /// Show what the configuration needs of the network: hosts, ports and why.
+    #[command(after_help = egress::EXAMPLE)]
+    Egress(egress::Arguments),
     /// Drop cached content: a tag, a repository, or a digest.
     #[command(after_help = rm::EXAMPLE)]
     Rm(rm::Arguments),
+    /// The audit log: check that it is what was written.
+    #[command(after_help = audit::EXAMPLE)]
+    Audit(audit::Arguments),
 }
 
 /// What every verb that reads the configuration takes.
@@ -103,7 +111,9 @@ pub fn main() -> ExitCode {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Policy(arguments) => policy::run(&arguments),
+        Verb::Egress(arguments) => egress::run(&arguments),
         Verb::Rm(arguments) => rm::run(&arguments),
+        Verb::Audit(arguments) => audit::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,6 +10,7 @@ mod download;
 mod error;
 mod flight;
 mod freshness;
+mod lineage;
 mod list;
 mod manifest;
 mod place;
@@ -33,6 +34,7 @@ use crate::policy::Permit;
 use crate::request::Target;
 use crate::store::{Link, Store};
 use crate::telemetry::Telemetry;
+pub use crate::upstream::Circle;
 use crate::upstream::{ManifestHead, Registry, Upstreams};
 use absent::Absent;
 pub use blob::BlobAnswer;
@@ -62,6 +64,7 @@ pub struct Mirror {
     failing: tag::Failing,
     absent: Absent,
     sizes: Sizes,
+    served: lineage::Served,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -93,6 +96,7 @@ impl Mirror {
             failing: tag::Failing::new(),
             absent: Absent::new(),
             sizes: Sizes::new(),
+            served: lineage::Served::new(),
             tracker,
             stop,
         })
@@ -111,9 +115,12 @@ impl Mirror {
         self.upstreams.store(Arc::new(upstreams));
     }
 
-    /// Whether a request with these `Via` headers began in this process: answering it would ask ourselves.
-    pub fn began_here<'a>(&self, via: impl IntoIterator<Item = &'a http::HeaderValue>) -> bool {
-        self.upstreams.load().via().is_in(via)
+    /// What a request with these `Via` headers has passed through, for its permit; nothing worth passing on where it has not.
+    ///
+    /// # Errors
+    /// It goes round in a circle, so that answering it would ask ourselves.
+    pub fn passed<'a>(&self, via: impl IntoIterator<Item = &'a http::HeaderValue>) -> Result<Option<http::HeaderValue>, Circle> {
+        self.upstreams.load().via().after(via)
     }
 
     /// Runs `task` to its end, or until the proxy stops.
@@ -131,6 +138,7 @@ impl Mirror {
         let registry = self.upstreams.load().registry(&target.registry);
         let is_meant = |registry: &Arc<Registry>| permit.is_private() || registry.config().credentials.is_none();
         let registry = registry.filter(is_meant).ok_or_else(|| Error::changed(&target.registry))?;
+        let registry = permit.passed().map_or(registry.clone(), |via| Arc::new(registry.with_via(via.clone())));
         Ok(Place { registry, name: target.registry.clone(), repository: target.repository.clone() })
     }
 

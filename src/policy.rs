@@ -8,6 +8,7 @@
 pub mod cases;
 mod explain;
 mod glob;
+mod grams;
 mod index;
 mod limited;
 mod moment;
@@ -29,6 +30,8 @@ pub use review::{Remark, review};
 pub use rules::Rules;
 pub use statement::Key;
 
+use http::HeaderValue;
+
 use crate::request::{Caller, Decision, Target, Verdict};
 
 /// Proof that a policy decision let a request through. It carries what was decided about.
@@ -37,6 +40,7 @@ pub struct Permit {
     target: Target,
     scope: Scope,
     decision: Decision,
+    passed: Option<HeaderValue>,
     is_private: bool,
 }
 
@@ -90,13 +94,23 @@ pub struct Question<'a> {
 
 impl Permit {
     fn new(question: &Question<'_>, scope: Scope, decision: Decision) -> Self {
-        Self { target: question.target.clone(), scope, decision, is_private: question.is_private }
+        Self { target: question.target.clone(), scope, decision, passed: None, is_private: question.is_private }
     }
 
     /// A permit for the operator's own work (warming, refreshing, repairing), with the reason for the record.
     pub fn operator(target: Target, reason: &'static str) -> Self {
         let decision = Decision { verdict: Verdict::Allow, statement: reason.into(), policy: "operator".into() };
-        Self { target, scope: Scope::Whole, decision, is_private: true }
+        Self { target, scope: Scope::Whole, decision, passed: None, is_private: true }
+    }
+
+    /// For a request that has `passed` through other proxies of this kind, as a `Via` for those that are asked for it.
+    pub fn having_passed(self, passed: Option<HeaderValue>) -> Self {
+        Self { passed, ..self }
+    }
+
+    /// What the request has passed through.
+    pub fn passed(&self) -> Option<&HeaderValue> {
+        self.passed.as_ref()
     }
 
     /// What may be read.

@@ -16,13 +16,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::front::{Answer, Fault, FaultKind, Handler, Place, Reply, Request};
+use crate::front::{Answer, Fault, Handler, Place, Reply, Request};
 use crate::identity::challenge::TOKEN_PATH;
-use crate::mirror::{ListQuery, Mirror};
-use crate::oci::{ErrorCode, RegistryName};
+use crate::mirror::{self, ListQuery, Mirror};
+use crate::oci::{ErrorCode, Reference, RegistryName};
 use crate::policy::{Permit, Question};
 use crate::quota::{Allowance, Over};
-use crate::request::{Caller, Item, Target};
+use crate::request::{Caller, Item, Target, Verdict};
 use crate::telemetry::{Outcome, Telemetry};
 use answer::Asker;
 use identify::Identify;
@@ -55,6 +55,7 @@ impl Server {
     }
 
     async fn serve(&self, request: &Request, outcome: &mut Outcome) -> Result<Answer, Fault> {
+        outcome.record_at(self.telemetry.admit().await.map_err(fault::unrecorded)?);
         let head = match request.method {
             http::Method::GET => false,
             http::Method::HEAD => true,
@@ -66,7 +67,6 @@ impl Server {
         if request.caller.is_probe {
             return Err(fault::probe());
         }
-        self.refuse_loop(request)?;
         let now = self.live.load_full();
         let door = now.door(&request.caller.listener);
         if request.path == TOKEN_PATH
@@ -86,6 +86,7 @@ impl Server {
         head: bool,
         outcome: &mut Outcome,
     ) -> Result<Answer, Fault> {
+        let passed = self.mirror.passed(request.headers.get_all(http::header::VIA)).map_err(fault::circle)?;
         let asked = path::parse(&request.path);
         let who = self.identify.who(door, request, asked.as_ref().ok(), outcome).await?;
         let allowance = self.admit(now, &who.caller)?;
@@ -94,6 +95,7 @@ impl Server {
         let Asked::Of(name, what) = asked else { return Ok(answer::ping(head)) };
         let understood = understand(now, request, name, what, query, allowance, outcome)?;
         let permit = permit(now, request, &who.caller, &understood, outcome).map_err(|fault| who.refused(fault))?;
+        let permit = permit.having_passed(passed);
         self.permitted(&permit, &understood, request, head, outcome).await
     }
 
@@ -106,20 +108,24 @@ impl Server {
         outcome: &mut Outcome,
     ) -> Result<Answer, Fault> {
         let target = permit.target();
-        let refuse = |error| fault::mirror(&error, target);
         match &target.item {
-            Item::Manifest(_) => {
-                let manifest = self.mirror.manifest(permit, head).await.map_err(refuse)?;
+            Item::Manifest(reference) => {
+                let manifest = self.mirror.manifest(permit, head).await.map_err(|error| refuse(&error, target, outcome))?;
                 outcome.served = Some(manifest.served);
+                outcome.media_type = Some(manifest.media_type.clone());
+                if matches!(reference, Reference::Tag(_)) {
+                    outcome.resolved = Some(manifest.digest);
+                }
                 Ok(pace::paced(answer::manifest(&manifest, &understood.asker, request), &understood.allowance))
             }
             Item::Blob(_) => {
-                let blob = self.mirror.blob(permit, &understood.allowance, head).await.map_err(refuse)?;
+                let blob =
+                    self.mirror.blob(permit, &understood.allowance, head).await.map_err(|error| refuse(&error, target, outcome))?;
                 outcome.served = Some(blob.served);
                 Ok(pace::paced(answer::blob(blob, &understood.asker, request), &understood.allowance))
             }
             Item::Tags | Item::Referrers(_) => {
-                let list = self.mirror.list(permit, &understood.list).await.map_err(refuse)?;
+                let list = self.mirror.list(permit, &understood.list).await.map_err(|error| refuse(&error, target, outcome))?;
                 outcome.served = Some(list.served);
                 answer::list(&list, &understood.asker, target)
             }
@@ -139,15 +145,6 @@ impl Server {
         fault::over(&over)
     }
 
-    /// A request of our own that came back would be asked upstream again, for ever.
-    fn refuse_loop(&self, request: &Request) -> Result<(), Fault> {
-        if self.mirror.began_here(request.headers.get_all(http::header::VIA)) {
-            let message = "this request came from this very proxy: an upstream's address leads back here";
-            return Err(Fault::new(FaultKind::BadGateway, ErrorCode::Unavailable, message));
-        }
-        Ok(())
-    }
-
     /// For load balancers and node-local checks: no body, nothing about why.
     fn health(&self) -> Answer {
         if self.telemetry.health.is_ready() { Answer::new(Reply::Ok) } else { Answer::new(Reply::Unready) }
@@ -163,7 +160,8 @@ impl Handler for Server {
 
     async fn answer(&self, request: &Request, outcome: &mut Outcome) -> Answer {
         let answer = self.serve(request, outcome).await.unwrap_or_else(|fault| {
-            outcome.reason = Some(fault.message.clone());
+            // What the client is told, unless there is more that only the operator may know.
+            outcome.reason.get_or_insert_with(|| fault.detail.clone().unwrap_or_else(|| fault.message.clone()));
             Answer::fault(fault)
         });
         answer.header(http::HeaderName::from_static("docker-distribution-api-version"), "registry/2.0")
@@ -217,7 +215,21 @@ fn permit(
     let decided = now.rules.decide(&question);
     let decision = decided.as_ref().map_or_else(|refusal| &refusal.decision, Permit::decision);
     outcome.decision = Some(decision.clone());
-    decided.map_err(|refusal| fault::refused(&refusal, &understood.target))
+    decided.map_err(|refusal| {
+        outcome.reason = Some(refusal.to_string());
+        fault::refused(&refusal, &understood.target)
+    })
+}
+
+/// What the mirror says to a request that was let through. Where it is the rest of the policy's word, the record says so.
+fn refuse(error: &mirror::Error, target: &Target, outcome: &mut Outcome) -> Fault {
+    if error.kind == mirror::Kind::Withheld
+        && let Some(decision) = &mut outcome.decision
+    {
+        decision.verdict = Verdict::Deny;
+        decision.statement = error.statement().unwrap_or(&decision.statement).clone();
+    }
+    fault::mirror(error, target)
 }
 
 fn is_local(caller: &Caller) -> bool {

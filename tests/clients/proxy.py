@@ -37,7 +37,9 @@ class Roadstead:
         self.config = place.write(f"{name}.toml", (
             f'[cache]\ndirectory = "{place.path("cache")}"\nmax_size = "{max_size}"\n\n'
             f'[[listener]]\nname = "nodes"\naddress = "{self.address}"\n{listener}\n'
-            f'[admin]\naddress = "127.0.0.1:{self.admin_port}"\n\n{registries}'))
+            f'[admin]\naddress = "127.0.0.1:{self.admin_port}"\n\n{registries}\n'
+            # What is fetched with credentials is for anonymous clients only where a statement says so.
+            '[[policy.statement]]\nid = "anybody"\neffect = "allow"\n'))
 
     @staticmethod
     def binary():

@@ -12,6 +12,9 @@ pub(super) fn needs_restart(started: &Config, new: &Config) -> Vec<String> {
     if started.admin != new.admin {
         parts.push("[admin]".to_owned());
     }
+    if started.audit != new.audit {
+        parts.push("[audit]".to_owned());
+    }
     let key = |listener: &Listener| (listener.name.clone(), listener.address, listener.max_connections);
     for listener in new.listeners.iter().filter(|listener| started.listeners.iter().all(|other| key(other) != key(listener))) {
         parts.push(format!("name, address or max_connections of listener {:?}", listener.name));
@@ -68,6 +71,7 @@ mod tests {
             (all("default_registry = \"ghcr.io\"\n[policy]\ndefault = \"deny\"\n[egress]\nallow = [\"x.test\"]\n"), &[]),
             (all("").replace("/c", "/d"), &["[cache]"]),
             (all("").replace(":9", ":8"), &["[admin]"]),
+            (all("[audit]\noutput = \"stdout\"\n"), &["[audit]"]),
             (all("max_connections = 7\n"), &["name, address or max_connections of listener \"a\""]),
             (
                 all("").replace("\"a\"", "\"b\""),
