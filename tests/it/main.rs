@@ -22,6 +22,7 @@ mod process;
 mod pull_rules;
 mod quota;
 mod ranges;
+mod reload;
 mod resume;
 mod strangers;
 mod support;

@@ -47,6 +47,7 @@ async fn sigterm_ends_an_idle_proxy_at_once() {
     assert_eq!(process.ended().await.code(), Some(0), "{}", process.stderr());
     // The drain's limit is 25 s; what is left for these is far below.
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(!process.stderr().contains("ending downloads"), "{}", process.stderr());
     idle.ended().await;
     silent.ended().await;
     assert_eq!(process.stdout().lines().count(), 2, "each request is in the log: {}", process.stdout());
