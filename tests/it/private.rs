@@ -42,7 +42,7 @@ impl Scene {
         let audit = format!("[audit]\noutput = \"{}\"\n", setup.folder().join("audit.log").display());
         let setup = setup.section(&audit);
         let proxy = setup.start().await;
-        let blue = proxy.listeners[1];
+        let blue = proxy.addresses[1];
         Self { hub, proxy, blue }
     }
 
