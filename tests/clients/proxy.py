@@ -32,11 +32,12 @@ class Roadstead:
         self.port, self.admin_port = free_port(), free_port()
         self._runs = 0
         self._process = None
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{place.address}:{self.port}"
+        self._admin = f"{place.address}:{self.admin_port}"
         self.config = place.write(f"{name}.toml", (
             f'[cache]\ndirectory = "{place.path("cache")}"\nmax_size = "{max_size}"\n\n'
             f'[[listener]]\nname = "nodes"\naddress = "{self.address}"\n\n'
-            f'[admin]\naddress = "127.0.0.1:{self.admin_port}"\n\n{registries}'))
+            f'[admin]\naddress = "{self._admin}"\n\n{registries}'))
 
     @staticmethod
     def binary():
@@ -51,7 +52,7 @@ class Roadstead:
         check(self._process.poll() is None, f"roadstead did not start (exit code {self._process.returncode})")
 
     def _ready(self):
-        return ask(f"http://127.0.0.1:{self.admin_port}/readyz")[0] == 200
+        return ask(f"http://{self._admin}/readyz")[0] == 200
 
     def drain(self):
         """Sends SIGTERM. A second one would end it at once, so `drained` is to follow, not `stop`."""
@@ -74,12 +75,12 @@ class Roadstead:
 
     def health(self):
         """What `/readyz` says: its status, and its lines, one per part."""
-        status, _, body = ask(f"http://127.0.0.1:{self.admin_port}/readyz")
+        status, _, body = ask(f"http://{self._admin}/readyz")
         return status, body.decode().splitlines()
 
     def metrics(self):
         """The lines of `/metrics`."""
-        return ask(f"http://127.0.0.1:{self.admin_port}/metrics")[2].decode().splitlines()
+        return ask(f"http://{self._admin}/metrics")[2].decode().splitlines()
 
     def errors(self):
         """The diagnostics of the present run."""
