@@ -17,7 +17,7 @@ use super::plan::Rate;
 use super::readers::Readers;
 use super::sides::{Claims, Sides};
 use super::sink::{QUEUE, Sink};
-use super::{Error, Kind};
+use super::{Download, Error, Kind};
 use crate::oci::{Hasher, Span};
 use crate::upstream::{BlobAsk, BlobReply};
 
@@ -41,7 +41,7 @@ impl<'a> Attempt<'a> {
     pub(super) async fn run(&self, reply: Option<BlobReply>) -> Result<u64, Ending> {
         let (items, queue) = mpsc::channel(QUEUE);
         let (claims, over) = (Claims::default(), CancellationToken::new());
-        let kept = self.course.partial.clone().filter(|_| self.is_kept());
+        let kept = self.course.partial.clone().filter(|_| self.download().is_kept());
         let feed = Feed::new(self, &claims, reply, self.course.length, items);
         let feed = async {
             let ended = feed.run().await;
@@ -76,17 +76,9 @@ impl<'a> Attempt<'a> {
         self.fill.digest.algorithm().hasher()
     }
 
-    /// Whether the file takes what comes.
-    pub(super) fn is_kept(&self) -> bool {
-        self.fill.download.is_kept()
-    }
-
-    pub(super) fn readers(&self) -> &Readers {
-        &self.fill.download.readers
-    }
-
-    pub(super) fn happened(&self, event: Event) {
-        self.fill.download.happened(event);
+    /// What its readers see of it.
+    pub(super) fn download(&self) -> &Download {
+        &self.fill.download
     }
 
     pub(super) async fn ask(&self, ask: &BlobAsk<'_>) -> Result<BlobReply, Error> {
@@ -108,15 +100,6 @@ impl<'a> Attempt<'a> {
             Some(partial) => partial.first_gap(span),
             None => Some(span).filter(|span| !span.is_empty()),
         }
-    }
-
-    /// The main transfer has handed on everything before `at`.
-    pub(super) fn reached(&self, at: u64) {
-        self.fill.download.reached(at);
-    }
-
-    pub(super) fn front(&self) -> u64 {
-        self.fill.download.front()
     }
 
     /// The main transfer received bytes.
@@ -155,7 +138,7 @@ impl<'a> Attempt<'a> {
     pub(super) fn stop_keeping(&self, offset: u64, why: &str) -> Result<(), Error> {
         tracing::warn!(digest = %self.fill.digest, why, "cannot be stored any more; passing the rest through");
         self.fill.open_window(offset)?;
-        self.happened(Event::DiskFailed);
+        self.download().happened(Event::DiskFailed);
         Ok(())
     }
 
@@ -166,11 +149,11 @@ impl<'a> Attempt<'a> {
         while !rest.is_empty() {
             let piece = Readers::split(&mut rest);
             let length = piece.len() as u64;
-            if !self.readers().pass(offset, piece).await {
+            if !self.download().readers.pass(offset, piece).await {
                 return false;
             }
             offset += length;
-            self.happened(Event::More);
+            self.download().happened(Event::More);
         }
         true
     }

@@ -130,7 +130,7 @@ impl<'a> Feed<'a> {
                 Next::Drain(until) => self.drain(until).await?,
                 Next::Ask { from, until } => self.ask(from, until).await?,
             }
-            self.attempt.reached(at);
+            self.attempt.download().reached(at);
         }
     }
 
@@ -172,7 +172,7 @@ impl<'a> Feed<'a> {
             self.broke.clear();
         }
         // Before anybody is waited for: behind it, nothing is fetched beside.
-        self.attempt.reached(at + taken);
+        self.attempt.download().reached(at + taken);
         self.hand_on(Item::Bytes(at, bytes)).await?;
         Ok(at + taken)
     }

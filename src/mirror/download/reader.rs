@@ -126,14 +126,17 @@ impl Reader {
     fn give(&mut self, source: &Source, verified: Option<u64>) -> Option<Piece> {
         let kept = source.kept_until(self.at);
         let download = &self.seat.download;
-        let passing = if kept > self.at { None } else { download.readers.passing(self.at) };
+        // Without a window there is nothing to ask the readers for, whose lock all of them share.
+        let windowed = !download.is_kept();
+        let passing = if windowed && kept <= self.at { download.readers.passing(self.at) } else { None };
         let present = match &passing {
             Some(bytes) => self.at + bytes.len() as u64,
             None => kept,
         };
+        let come = if windowed { download.readers.window_end() } else { 0 };
         // What was promised is an end too, which clients take for the blob's.
         let length = source.length.or(self.promised);
-        let limit = verified.unwrap_or_else(|| hold::released(present.max(download.readers.window_end()), length));
+        let limit = verified.unwrap_or_else(|| hold::released(present.max(come), length));
         let until = present.min(limit).min(self.end.unwrap_or(u64::MAX));
         if until <= self.at {
             return None;

@@ -253,3 +253,38 @@ impl Readers {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(at: u64, end: u64, moved: Instant) -> Standing {
+        Standing { start: 0, at, end, moved, waits: false, cut: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_keeps_the_window_waiting_is_cut_and_nobody_else() {
+        let start = Instant::now();
+        let mut inner = Inner::default();
+        inner.ring.begin(100);
+        inner.ring.push(100, Bytes::from_static(&[0; 50]));
+        let readers = [
+            // Stands before the window, behind a gap in the file: it wants what comes after it as well.
+            (1, at(20, 1000, start)),
+            // Took something lately.
+            (2, at(100, 1000, start + Duration::from_secs(5))),
+            // Has all that there is.
+            (3, at(150, 1000, start)),
+            // Wants nothing of the window.
+            (4, at(20, 90, start)),
+        ];
+        inner.standing.extend(readers);
+        assert_eq!(inner.cut_stalled(start, start + STALL - Duration::from_secs(1)), Some(start + STALL));
+        assert!(inner.standing.values().all(|standing| standing.cut.is_none()));
+        let next = inner.cut_stalled(start, start + STALL);
+        assert_eq!(next, Some(start + Duration::from_secs(5) + STALL), "the other has its ten seconds too");
+        let cut: Vec<u64> = inner.standing.iter().filter(|(_, standing)| standing.cut.is_some()).map(|(id, _)| *id).collect();
+        assert_eq!(cut, [1]);
+        assert_eq!(inner.cut_stalled(start + STALL, start + STALL), Some(start + STALL + STALL), "no time passed since then");
+    }
+}

@@ -109,7 +109,7 @@ impl Sides<'_> {
     /// is all the same, because the disk hangs. Dropping the future may leave a write behind, which ends by itself.
     pub(super) async fn run(&self) -> bool {
         let (mut running, mut pause) = (FuturesUnordered::<_>::new(), Instant::now());
-        let readers = self.attempt.readers();
+        let readers = &self.attempt.download().readers;
         loop {
             let waiting = !readers.waiting().is_empty();
             tokio::select! {
@@ -134,18 +134,18 @@ impl Sides<'_> {
 
     /// Whether pieces can be asked for, and kept.
     fn are_of_use(&self) -> bool {
-        self.claims.ranges_work() && self.attempt.is_kept()
+        self.claims.ranges_work() && self.attempt.download().is_kept()
     }
 
     /// What is to be fetched for one of those who wait. The tail is shown to nobody before all is there.
     fn piece(&self) -> Option<Span> {
         let shown = hold::released(self.length, Some(self.length));
-        let (front, rate, claims) = (self.attempt.front(), self.attempt.rate(), self.claims.spans());
+        let (front, rate, claims) = (self.attempt.download().front(), self.attempt.rate(), self.claims.spans());
         let wanted = |(at, end): (u64, u64)| {
             let missing = self.partial.first_gap(Span::new(at.min(self.length), self.length));
             plan::piece(at, end.min(self.length), front, rate, missing, &claims)
         };
-        self.attempt.readers().waiting().into_iter().filter(|(at, _)| *at < shown).find_map(wanted)
+        self.attempt.download().readers.waiting().into_iter().filter(|(at, _)| *at < shown).find_map(wanted)
     }
 
     /// Fetches one piece. `None` where that failed; what came of it is kept.
@@ -171,7 +171,7 @@ impl Sides<'_> {
             at += bytes.len() as u64;
             self.attempt.contributed(reply.url);
             store::blocking(move || partial.write_at(offset, &bytes)).await.ok()?;
-            self.attempt.happened(Event::More);
+            self.attempt.download().happened(Event::More);
         }
         Some(())
     }

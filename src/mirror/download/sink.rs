@@ -73,7 +73,7 @@ impl<'a> Sink<'a> {
             }
             Err(_) => (0, Some(format!("the disk took longer than {} s to write", SLOW_DISK.as_secs()))),
         };
-        self.attempt.happened(Event::More);
+        self.attempt.download().happened(Event::More);
         self.attempt.make_durable();
         let left = batch.split_off(taken);
         if let (Some(failed), Some(first)) = (failed, left.first()) {
