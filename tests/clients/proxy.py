@@ -26,10 +26,10 @@ def ask(url, method="GET"):
 class Roadstead:
     """One roadstead with a cache of its own. It can be stopped and started again on the same cache."""
 
-    def __init__(self, place, registries, name="roadstead", max_size="2 GiB"):
+    def __init__(self, place, registries, name="roadstead", max_size="2 GiB", port=None):
         """`registries` is the `[[registry]]` part of the configuration; its relative paths start at the place."""
         self.place, self.name = place, name
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port = port or free_port(), free_port()
         self._runs = 0
         self._process = None
         self.address = f"{place.address}:{self.port}"
