@@ -16,6 +16,7 @@ const INDEX: &str = "roadstead admin
 GET    /livez                        200 while the process runs
 GET    /readyz                       200 while requests are welcome, else 503; one line per part
 GET    /metrics                      Prometheus metrics
+POST   /api/v1/reload                read the configuration again and take it on, as SIGHUP does
 DELETE /api/v1/images/IMAGE          drop a tag (REGISTRY/REPOSITORY:TAG) or a whole repository
 DELETE /api/v1/blobs/DIGEST          drop content, whichever repository it belongs to
 ";
@@ -28,21 +29,34 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Answers the admin listener's requests.
 pub struct Admin {
     mirror: Arc<Mirror>,
+    reload: Arc<dyn Reload>,
     telemetry: Arc<Telemetry>,
+}
+
+/// What reads the configuration again.
+#[async_trait]
+pub trait Reload: Send + Sync + 'static {
+    /// Takes on the configuration as it is now. What came of it, as JSON.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words for the operator; nothing was changed.
+    async fn reload(&self) -> Result<serde_json::Value, String>;
 }
 
 impl Admin {
     /// The back door of `mirror`.
-    pub fn new(mirror: Arc<Mirror>, telemetry: Arc<Telemetry>) -> Self {
-        Self { mirror, telemetry }
+    pub fn new(mirror: Arc<Mirror>, reload: Arc<dyn Reload>, telemetry: Arc<Telemetry>) -> Self {
+        Self { mirror, reload, telemetry }
     }
 
     async fn serve(&self, request: &Request) -> Result<Answer, Fault> {
         match (request.method.as_str(), request.path.as_str()) {
             ("GET" | "HEAD", path) => self.read(path),
             ("DELETE", path) => self.purge(path).await,
+            ("POST", "/api/v1/reload") => self.reload().await,
+            ("POST", _) => Err(nothing_here()),
             (method, _) => Err(Fault::new(
-                FaultKind::MethodNotAllowed { allow: "GET, HEAD, DELETE" },
+                FaultKind::MethodNotAllowed { allow: "GET, HEAD, POST, DELETE" },
                 ErrorCode::Unsupported,
                 format!("{method} is not offered here; GET / lists what is"),
             )),
@@ -60,6 +74,12 @@ impl Admin {
             "/metrics" => Ok(answer(Reply::Ok, METRICS, self.telemetry.metrics.render(&self.telemetry.health))),
             _ => Err(nothing_here()),
         }
+    }
+
+    async fn reload(&self) -> Result<Answer, Fault> {
+        let refuse = |faults| Fault::new(FaultKind::BadRequest, ErrorCode::Unknown, faults);
+        let reloaded = self.reload.reload().await.map_err(refuse)?;
+        Ok(answer(Reply::Ok, JSON, reloaded.to_string() + "\n"))
     }
 
     async fn purge(&self, path: &str) -> Result<Answer, Fault> {

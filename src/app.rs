@@ -4,6 +4,7 @@ mod error;
 mod limits;
 mod notify;
 mod process;
+mod reload;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::telemetry::Telemetry;
 use crate::upstream::Upstreams;
 pub use error::Error;
 pub use process::serve;
+use reload::Reloader;
+pub use reload::{Reloaded, Source};
 
 /// What is left of the drain's 25 s for tasks that no client waits for.
 const BACKGROUND_DRAIN: Duration = Duration::from_secs(2);
@@ -34,6 +37,7 @@ pub struct App {
     data: Vec<(Listener, Arc<dyn Handler>)>,
     admin: (Listener, Arc<dyn Handler>),
     background: Background,
+    reloader: Arc<Reloader>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -73,11 +77,23 @@ impl App {
         let store = Store::open(&config.cache, telemetry.clone()).await?;
         let background = Background { store: store.clone(), tracker: TaskTracker::new(), stop: CancellationToken::new() };
         let mirror = Mirror::new(store, upstreams, telemetry.clone(), background.tracker.clone(), background.stop.clone());
-        let live = Arc::new(Live::from_pointee(Snapshot::new(config)));
+        let live = Arc::new(Live::from_pointee(Snapshot::new(config.clone(), None)?));
+        let entrances = config.listeners.iter().zip(&data).map(|(config, listener)| (config.name.clone(), listener.entrance()));
+        let reloader = Reloader::new(live.clone(), entrances.collect(), mirror.clone(), telemetry.clone());
         let server: Arc<dyn Handler> = Arc::new(Server::new(live, mirror.clone(), telemetry.clone()));
-        let back_door: Arc<dyn Handler> = Arc::new(Admin::new(mirror, telemetry.clone()));
+        let back_door: Arc<dyn Handler> = Arc::new(Admin::new(mirror, Arc::new(reloader.clone()), telemetry.clone()));
         let data = data.into_iter().map(|listener| (listener.with_requests(requests.clone()), server.clone())).collect();
-        Ok(Self { data, admin: (admin, back_door), background, telemetry })
+        Ok(Self { data, admin: (admin, back_door), background, reloader, telemetry })
+    }
+
+    /// Has reloads read the configuration from `source`. Without one there is nothing to be read again.
+    pub fn with_source(self, source: Source) -> Self {
+        self.reloader.read_from(source);
+        self
+    }
+
+    fn reloader(&self) -> Arc<Reloader> {
+        self.reloader.clone()
     }
 
     /// Where it listens.
@@ -91,6 +107,7 @@ impl App {
         let health = &self.telemetry.health;
         health.well("listeners");
         let store = tokio::spawn(self.background.store.clone().run(self.background.stop.clone()));
+        self.background.tracker.spawn(self.reloader.watch_files(self.background.stop.clone()));
         let data = self.data.into_iter().map(|(listener, handler)| listener.serve(handler, shutdown.clone()));
         // The back door stays open while the front drains, so that a drain can be watched.
         let (drained, admin_shutdown) = watch::channel(false);
@@ -133,7 +150,7 @@ fn bind_all(config: &Config, telemetry: &Arc<Telemetry>) -> Result<Vec<Listener>
 }
 
 fn admin_listener(config: &Config) -> config::Listener {
-    config::Listener { name: "admin".into(), address: config.admin.address, tls: None, max_connections: limits::ADMIN_CONNECTIONS }
+    config::Listener::plain("admin", config.admin.address, limits::ADMIN_CONNECTIONS)
 }
 
 /// Drops cached content straight from the cache folder, for when no proxy runs on it.

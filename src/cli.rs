@@ -7,10 +7,12 @@ mod serve;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::app::Source;
 use crate::config::Config;
 
 /// An edge pull-through caching proxy for container registries.
@@ -53,7 +55,6 @@ struct ConfigArgument {
 impl ConfigArgument {
     /// Reads the configuration, and says every warning and fault on standard error.
     fn load(&self) -> Result<Config, Faulty> {
-        let environment = |key: &str| std::env::var(key).ok();
         let loaded = match &self.config {
             Some(path) => Config::load(path, &environment),
             None => Config::built_in(&environment),
@@ -65,9 +66,19 @@ impl ConfigArgument {
         Ok(config)
     }
 
+    /// What reads the same file again; none where it is built in.
+    fn source(&self) -> Option<Source> {
+        let path = self.config.clone()?;
+        Some(Arc::new(move || Config::load(&path, &environment)))
+    }
+
     fn path(&self) -> Option<&Path> {
         self.config.as_deref()
     }
+}
+
+fn environment(key: &str) -> Option<String> {
+    std::env::var(key).ok()
 }
 
 /// The configuration is at fault, and that has been said.

@@ -4,6 +4,7 @@
 //! Every fault is found in one run. Nothing below this room ever sees an unchecked value.
 
 mod cache;
+mod conditions;
 mod effective;
 mod egress;
 mod fault;
@@ -13,13 +14,18 @@ mod host;
 mod limit;
 mod listener;
 mod policy;
+mod proxy_protocol;
 mod raw;
 mod registry;
+mod resource;
 mod secret;
+mod statement;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod units;
 mod urls;
+mod users;
 mod well_known;
 
 use std::fmt;
@@ -31,13 +37,18 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+pub use conditions::{Conditions, Day, Hours};
 pub use effective::Effective;
 use fault::Complaint;
 pub use fault::{Fault, Faults, Warning};
 pub use host::HostPattern;
-pub use limit::{By, Limit, Of};
+pub use limit::{By, Of, TenantLimit};
+pub use proxy_protocol::ProxyProtocol;
 use raw::{Keys, Reader, Section};
+pub use resource::{Limit, Resource, ResourceError};
 pub use secret::Secret;
+pub use statement::{ANONYMOUS, Actions, Statement, When};
+pub use tls::{ClientAuth, KeyPair, ListenerTls};
 
 use crate::oci::RegistryName;
 
@@ -57,11 +68,11 @@ pub struct Config {
     /// `[policy]`
     pub policy: Policy,
     /// `[[limit]]`
-    pub limits: Vec<Limit>,
+    pub limits: Vec<TenantLimit>,
 }
 
 /// `[cache]`: where content is kept and how much of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     /// The folder, created with mode 0700 where it is missing.
     pub directory: PathBuf,
@@ -80,21 +91,38 @@ pub struct Listener {
     pub address: SocketAddr,
     /// TLS, where the listener speaks it.
     pub tls: Option<ListenerTls>,
+    /// Who sends headers of the PROXY protocol. `None`: nobody does.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Serves requests that name no registry, before the registry that is everybody's default. One of the registries.
+    pub default_registry: Option<RegistryName>,
+    /// Who may log in, where the listener asks.
+    pub users: Option<ListenerUsers>,
     /// The most connections open at once; further ones are answered with 503.
     pub max_connections: usize,
 }
 
-/// `tls = { … }` of a listener.
-#[derive(Clone, Debug)]
-pub struct ListenerTls {
-    /// PEM file with the certificate chain, the server's own first.
-    pub certificate: PathBuf,
-    /// PEM file with the private key.
-    pub key: PathBuf,
+/// `users = { … }` of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerUsers {
+    /// Names and bcrypt hashes of passwords, as `htpasswd -B` writes them. It could be read; what is in it is not known here.
+    pub file: PathBuf,
+    /// Whether everybody must log in.
+    pub mode: UsersMode,
+    /// Where clients get tokens. `None`: at the host that they asked for.
+    pub realm: Option<Url>,
+}
+
+/// Whether everybody must log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsersMode {
+    /// Nobody is served who has not.
+    Require,
+    /// Who has not is anonymous to the policy.
+    Optional,
 }
 
 /// `[admin]`: the back door.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// Where metrics, health and the API are served.
     pub address: SocketAddr,
@@ -178,20 +206,42 @@ pub struct Egress {
     pub allow: Vec<HostPattern>,
 }
 
-/// `[policy]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `[policy]`: who may pull what. What denies counts before what allows, and that before the default.
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// What holds where no statement does.
     pub default: Effect,
+    /// Whether it counts or is only recorded.
+    pub mode: Mode,
+    /// `[[policy.statement]]`, in the file's order.
+    pub statements: Vec<Statement>,
+}
+
+/// Whether something counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// It does.
+    Enforce,
+    /// It is tried out: what it would have done is recorded.
+    Shadow,
 }
 
 /// Allow or deny.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Effect {
     /// The request may go on.
     Allow,
     /// The request is refused.
     Deny,
+}
+
+impl Listener {
+    /// A listener without TLS, of whose clients nothing is known but their addresses.
+    pub fn plain(name: &str, address: SocketAddr, max_connections: usize) -> Self {
+        Self { name: name.into(), address, tls: None, proxy_protocol: None, users: None, default_registry: None, max_connections }
+    }
 }
 
 impl fmt::Display for RegistryMatch {
@@ -201,6 +251,16 @@ impl fmt::Display for RegistryMatch {
             Self::Exact(name) => name.fmt(f),
             Self::Suffix(suffix) => write!(f, "*{suffix}"),
         }
+    }
+}
+
+impl Listener {
+    /// The files that it is made from.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let pairs = self.tls.iter().flat_map(|tls| &tls.certificates);
+        let authorities = self.tls.iter().filter_map(|tls| tls.clients.as_ref()).map(|clients| &clients.ca);
+        let users = self.users.iter().map(|users| &users.file);
+        pairs.flat_map(|pair| [&pair.certificate, &pair.key]).chain(authorities).chain(users).cloned().collect()
     }
 }
 
@@ -252,18 +312,20 @@ impl Config {
 fn check(root: &Section<'_>) -> Config {
     let one = |name, keys| root.get(name).and_then(|value| value.section(keys));
     let many = |name, keys| root.get(name).map(|value| value.sections(keys)).unwrap_or_default();
-    let mut addresses = listener::Addresses::default();
-    let listeners = listener::check(&many("listener", &listener::KEYS), &mut addresses);
-    // Before the admin address joins the others: policy is about listeners.
-    let policy = policy::check(one("policy", &policy::KEYS).as_ref(), &addresses);
-    let admin = listener::check_admin(one("admin", &listener::ADMIN_KEYS).as_ref(), &mut addresses);
     let known = well_known::registries();
     let registries = many("registry", &registry::KEYS);
+    let registries = if registries.is_empty() { known } else { registry::check(&registries, &known) };
+    let mut addresses = listener::Addresses::default();
+    let listeners = listener::check(&many("listener", &listener::KEYS), &registries, &mut addresses);
+    // Before the admin address joins the others: policy is about listeners.
+    let around = policy::Around::new(&listeners, &registries);
+    let policy = policy::check(one("policy", &policy::KEYS).as_ref(), &addresses, around);
+    let admin = listener::check_admin(one("admin", &listener::ADMIN_KEYS).as_ref(), &mut addresses);
     Config {
         cache: cache::check(root.reader, one("cache", &cache::KEYS).as_ref()),
         listeners,
         admin,
-        registries: if registries.is_empty() { known } else { registry::check(&registries, &known) },
+        registries,
         egress: egress::check(one("egress", &egress::KEYS).as_ref()),
         policy,
         limits: limit::check(&many("limit", &limit::KEYS)),

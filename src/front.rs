@@ -4,21 +4,26 @@
 //! written with deadlines and caps on everything that a stranger controls. This room knows HTTP and pingora, and nothing of
 //! registries but the form of their errors.
 //!
-//! The life of a connection: accept (beyond a cap only to be told so) → *place of the PROXY protocol header* → TLS, where configured → HTTP/2
-//! by ALPN or by prior knowledge, else HTTP/1.1 → requests, one by one (HTTP/1.1) or side by side (HTTP/2) → closed when
-//! idle, at shutdown, or when an answer had to be cut short.
+//! The life of a connection: accept (beyond a cap only to be told so) → header of the PROXY protocol, from those who send
+//! it → TLS, where configured → HTTP/2 by ALPN or by prior knowledge, else HTTP/1.1 → requests, one by one (HTTP/1.1) or
+//! side by side (HTTP/2) → closed when idle, at shutdown, or when an answer had to be cut short.
 
 mod answer;
 mod body;
 mod client;
 mod connection;
+mod entrance;
 mod error;
 mod fault;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod head;
 mod io;
 mod listener;
+mod proxy_protocol;
 mod refusal;
+mod rejection;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -27,6 +32,7 @@ mod write;
 
 pub use answer::{Answer, Reply};
 pub use body::{Body, Chunk, ChunkStream, Cut};
+pub use entrance::{Entrance, Terms};
 pub use error::Error;
 pub use fault::{Fault, FaultKind};
 pub use head::Request;

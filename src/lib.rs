@@ -10,6 +10,7 @@ pub mod config;
 pub mod credentials;
 pub mod egress;
 pub mod front;
+pub mod identity;
 pub mod mirror;
 pub mod oci;
 pub mod policy;

@@ -23,9 +23,11 @@ mod tests;
 use std::future::Future;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Config;
 use crate::oci::Digest;
 use crate::policy::Permit;
 use crate::request::Target;
@@ -50,7 +52,7 @@ use tag::{Refreshed, TagKey};
 /// The cache, shared by all requests.
 pub struct Mirror {
     store: Arc<Store>,
-    upstreams: Upstreams,
+    upstreams: ArcSwap<Upstreams>,
     telemetry: Arc<Telemetry>,
     downloads: Downloads,
     manifests: Flights<ManifestKey, Arc<Held>>,
@@ -81,7 +83,7 @@ impl Mirror {
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
-            upstreams,
+            upstreams: ArcSwap::from_pointee(upstreams),
             telemetry,
             downloads: Downloads::new(),
             manifests: Flights::new(tracker.clone(), stop.clone()),
@@ -96,9 +98,22 @@ impl Mirror {
         })
     }
 
+    /// The upstreams of another configuration, to be put in the place of these by [`Mirror::ask`]. Reads certificate files.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub fn upstreams_of(&self, config: &Config) -> Result<Upstreams, Error> {
+        self.upstreams.load().renewed(config).map_err(|error| Error::new(Kind::Internal, error.to_string()))
+    }
+
+    /// From now on `upstreams` are asked. What is under way goes on with those it began with.
+    pub fn ask(&self, upstreams: Upstreams) {
+        self.upstreams.store(Arc::new(upstreams));
+    }
+
     /// Whether a request with these `Via` headers began in this process: answering it would ask ourselves.
     pub fn began_here<'a>(&self, via: impl IntoIterator<Item = &'a http::HeaderValue>) -> bool {
-        self.upstreams.via().is_in(via)
+        self.upstreams.load().via().is_in(via)
     }
 
     /// Runs `task` to its end, or until the proxy stops.
@@ -114,6 +129,7 @@ impl Mirror {
         let target = permit.target();
         let registry = self
             .upstreams
+            .load()
             .registry(&target.registry)
             .ok_or_else(|| Error::new(Kind::NotFound, format!("{} is not a registry of this proxy", target.registry)))?;
         Ok(Place { registry, name: target.registry.clone(), repository: target.repository.clone() })

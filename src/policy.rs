@@ -1,11 +1,34 @@
 //! May this caller do this: a pure decision that makes a [`Permit`] or a named refusal.
 //!
 //! `mirror` serves only against a permit, and only this room makes one, so what was not decided cannot be served.
+//!
+//! The rule is that of the clouds' own policies: a statement that denies counts before one that allows, and that before the
+//! default. `tests/policy/truth-table.toml` says it in cases.
 
-use std::sync::Arc;
+pub mod cases;
+mod explain;
+mod glob;
+mod index;
+mod limited;
+mod moment;
+mod patterns;
+mod resources;
+mod review;
+mod rules;
+mod sources;
+mod statement;
+#[cfg(test)]
+mod tests;
 
-use crate::config::{self, Effect};
-use crate::oci::Digest;
+use std::fmt;
+
+pub use explain::{Considered, Explanation, Fit};
+pub use glob::Glob;
+pub use limited::{Limited, Scope, Way};
+pub use review::{Remark, review};
+pub use rules::Rules;
+pub use statement::Key;
+
 use crate::request::{Caller, Decision, Target, Verdict};
 
 /// Proof that a policy decision let a request through. It carries what was decided about.
@@ -16,49 +39,37 @@ pub struct Permit {
     decision: Decision,
 }
 
-/// How much of a permit's target may be read: all that is asked for, or what was reached in certain ways.
-#[derive(Clone, Debug)]
-pub enum Scope {
-    /// Whatever the target's repository has under the name that was asked for.
-    Whole,
-    /// Depends on how the content was reached: `mirror` asks [`Limited::admits`] with each way it knows; one that is admitted
-    /// suffices.
-    Limited(Arc<Limited>),
-}
-
-/// What is left to be decided when it is known how content was reached: statements that are limited to tags or digests.
-#[derive(Debug)]
-pub struct Limited {}
-
-/// One way to content: a tag, the manifest that it meant, what that names, and so on down to the content itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Way<'a> {
-    /// The tag that it began with; none where the first manifest was asked for by digest.
-    pub tag: Option<&'a str>,
-    /// From the first manifest to the content itself, which is the last; never empty.
-    pub digests: &'a [Digest],
-}
-
-impl Limited {
-    /// Whether content that was reached in this way may be read.
-    pub fn admits(&self, _way: Way<'_>) -> bool {
-        false
-    }
-}
-
 /// The policy refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the policy does not allow this (decided by: {})", .decision.statement)]
+#[error("the policy does not allow this (decided by: {}{})", .decision.statement, .reason)]
 pub struct Refusal {
     /// What decided.
     pub decision: Decision,
+    /// Why, for the operator; the client is not told.
+    pub reason: Reason,
 }
 
-/// A policy, made ready to decide. Immutable; a reload makes a new one.
-#[derive(Debug)]
-pub struct Rules {
-    default: Effect,
-    name: Arc<str>,
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// A statement denies it.
+    Denied,
+    /// No statement allows it, and the default does not either.
+    NotAllowed,
+    /// No statement allows it, and the default is not enough for an anonymous caller where our own credentials are used.
+    PrivateToAnonymous,
+}
+
+impl fmt::Display for Reason {
+    /// What there is to add to the id of what decided.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Denied | Self::NotAllowed => Ok(()),
+            Self::PrivateToAnonymous => {
+                f.write_str("; its registry is asked with credentials, so an anonymous caller needs a statement that allows")
+            }
+        }
+    }
 }
 
 /// What is asked of a policy, all that a decision may depend on.
@@ -77,6 +88,10 @@ pub struct Question<'a> {
 }
 
 impl Permit {
+    fn new(target: Target, scope: Scope, decision: Decision) -> Self {
+        Self { target, scope, decision }
+    }
+
     /// A permit for the operator's own work (warming, refreshing, repairing), with the reason for the record.
     pub fn operator(target: Target, reason: &'static str) -> Self {
         let decision = Decision { verdict: Verdict::Allow, statement: reason.into(), policy: "operator".into() };
@@ -96,45 +111,5 @@ impl Permit {
     /// What let it through, for the record.
     pub fn decision(&self) -> &Decision {
         &self.decision
-    }
-}
-
-impl Rules {
-    /// Makes `policy` ready.
-    pub fn new(policy: &config::Policy) -> Self {
-        Self { default: policy.default, name: "0000000000000000".into() }
-    }
-
-    /// Decides. Looks at nothing but the question, so that the answer for something stored and something absent is the same.
-    ///
-    /// # Errors
-    /// A [`Refusal`] naming the statement that decided.
-    pub fn decide(&self, question: &Question<'_>) -> Result<Permit, Refusal> {
-        let decision = |verdict| Decision { verdict, statement: "default".into(), policy: self.name.clone() };
-        match self.default {
-            Effect::Allow => {
-                Ok(Permit { target: question.target.clone(), scope: Scope::Whole, decision: decision(Verdict::Allow) })
-            }
-            Effect::Deny => Err(Refusal { decision: decision(Verdict::Deny) }),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::request::Item;
-
-    #[test]
-    fn the_default_decides_where_no_statement_does() {
-        let caller = Caller::direct("nodes".into(), ([127, 0, 0, 1], 4000).into());
-        let target =
-            Target { registry: "docker.io".parse().unwrap(), repository: "library/busybox".parse().unwrap(), item: Item::Tags };
-        let now = jiff::Timestamp::UNIX_EPOCH;
-        let question = Question { caller: &caller, target: &target, user_agent: None, is_private: false, now };
-        let permit = Rules::new(&config::Policy { default: Effect::Allow }).decide(&question).unwrap();
-        assert_eq!(permit.target(), &target);
-        let refusal = Rules::new(&config::Policy { default: Effect::Deny }).decide(&question).unwrap_err();
-        assert_eq!(refusal.to_string(), "the policy does not allow this (decided by: default)");
     }
 }

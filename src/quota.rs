@@ -13,14 +13,14 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{By, Limit};
+use crate::config::{By, TenantLimit};
 use crate::request::Caller;
 use tenant::{Count, Tenant, Tenants};
 
 /// All limits, with what each tenant has taken. One for as long as the configuration of the limits holds.
 #[derive(Debug)]
 pub struct Quotas {
-    limits: Vec<(Limit, Tenants)>,
+    limits: Vec<(TenantLimit, Tenants)>,
 }
 
 /// What a caller may take: one for each request.
@@ -80,12 +80,12 @@ impl What {
 
 impl Quotas {
     /// Nothing is taken yet.
-    pub fn new(limits: &[Limit]) -> Self {
+    pub fn new(limits: &[TenantLimit]) -> Self {
         Self { limits: limits.iter().map(|limit| (limit.clone(), Tenants::default())).collect() }
     }
 
     /// Whether these are the limits, so that what was taken can go on counting.
-    pub fn is_of(&self, limits: &[Limit]) -> bool {
+    pub fn is_of(&self, limits: &[TenantLimit]) -> bool {
         self.limits.iter().map(|(limit, _)| limit).eq(limits)
     }
 

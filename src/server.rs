@@ -5,6 +5,7 @@ mod body;
 mod fault;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod identify;
 mod pace;
 mod path;
 mod route;
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::front::{Answer, Fault, FaultKind, Handler, Place, Reply, Request};
+use crate::identity::challenge::TOKEN_PATH;
 use crate::mirror::{ListQuery, Mirror};
 use crate::oci::{ErrorCode, RegistryName};
 use crate::policy::{Permit, Question};
@@ -23,13 +25,16 @@ use crate::quota::{Allowance, Over};
 use crate::request::{Caller, Item, Target};
 use crate::telemetry::{Outcome, Telemetry};
 use answer::Asker;
+use identify::Identify;
 use path::{Asked, Query, What};
+use snapshot::Door;
 pub use snapshot::{Live, Snapshot};
 
 /// Answers the data listeners' requests.
 pub struct Server {
     live: Arc<Live>,
     mirror: Arc<Mirror>,
+    identify: Identify,
     telemetry: Arc<Telemetry>,
 }
 
@@ -46,7 +51,7 @@ struct Understood {
 impl Server {
     /// A server over `mirror`. Each request is answered by the snapshot that is in `live` when it comes.
     pub fn new(live: Arc<Live>, mirror: Arc<Mirror>, telemetry: Arc<Telemetry>) -> Self {
-        Self { live, mirror, telemetry }
+        Self { live, mirror, identify: Identify::new(telemetry.clone()), telemetry }
     }
 
     async fn serve(&self, request: &Request, outcome: &mut Outcome) -> Result<Answer, Fault> {
@@ -63,12 +68,32 @@ impl Server {
         }
         self.refuse_loop(request)?;
         let now = self.live.load_full();
-        let allowance = self.admit(&now, &request.caller)?;
-        let (asked, query) = (path::parse(&request.path).map_err(fault::path)?, Query::parse(request.query.as_deref()));
+        let door = now.door(&request.caller.listener);
+        if request.path == TOKEN_PATH
+            && let Some(door) = door
+        {
+            self.admit(&now, &request.caller)?;
+            return self.identify.token(door, request).await;
+        }
+        self.data(&now, door, request, head, outcome).await
+    }
+
+    async fn data(
+        &self,
+        now: &Snapshot,
+        door: Option<&Door>,
+        request: &Request,
+        head: bool,
+        outcome: &mut Outcome,
+    ) -> Result<Answer, Fault> {
+        let asked = path::parse(&request.path);
+        let who = self.identify.who(door, request, asked.as_ref().ok(), outcome).await?;
+        let allowance = self.admit(now, &who.caller)?;
+        let (asked, query) = (asked.map_err(fault::path)?, Query::parse(request.query.as_deref()));
         let query = query.map_err(|error| fault::bad_request(ErrorCode::Unsupported, error))?;
         let Asked::Of(name, what) = asked else { return Ok(answer::ping(head)) };
-        let understood = understand(&now, request, name, what, query, allowance, outcome)?;
-        let permit = permit(&now, request, &understood, outcome)?;
+        let understood = understand(now, request, name, what, query, allowance, outcome)?;
+        let permit = permit(now, request, &who.caller, &understood, outcome).map_err(|fault| who.refused(fault))?;
         self.permitted(&permit, &understood, request, head, outcome).await
     }
 
@@ -154,7 +179,8 @@ fn understand(
     allowance: Allowance,
     outcome: &mut Outcome,
 ) -> Result<Understood, Fault> {
-    let route = route::route(&now.config.registries, query.ns.as_deref(), &request.host, name).map_err(fault::route)?;
+    let default = now.default_registry(&request.caller.listener);
+    let route = route::route(&now.config.registries, default, query.ns.as_deref(), &request.host, name).map_err(fault::route)?;
     let client_name = path::repository(route.repository).map_err(fault::path)?;
     let repository = if route.registry.is_docker_hub() { client_name.with_library() } else { client_name.clone() };
     let item = match what {
@@ -174,9 +200,15 @@ fn understand(
 }
 
 /// Asks the policy, and notes what it said.
-fn permit(now: &Snapshot, request: &Request, understood: &Understood, outcome: &mut Outcome) -> Result<Permit, Fault> {
+fn permit(
+    now: &Snapshot,
+    request: &Request,
+    caller: &Caller,
+    understood: &Understood,
+    outcome: &mut Outcome,
+) -> Result<Permit, Fault> {
     let question = Question {
-        caller: &request.caller,
+        caller,
         target: &understood.target,
         user_agent: request.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()),
         is_private: understood.is_private,

@@ -7,6 +7,7 @@ mod access;
 mod health;
 mod metrics;
 mod outcome;
+mod refused;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ pub use access::{AccessLog, LogFormat};
 pub use health::Health;
 pub use metrics::{Metrics, UpstreamResult};
 pub use outcome::Outcome;
+pub use refused::RefusedConnection;
 
 /// Everything that is told of what happened. One per process, shared by all rooms; tests make their own.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{front, mirror, store, upstream};
+use crate::{config, front, identity, mirror, store, upstream};
 
 /// Why the proxy cannot start, or an offline verb cannot work.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -10,6 +10,9 @@ pub enum Error {
     /// A listener.
     #[error(transparent)]
     Front(Arc<front::Error>),
+    /// A listener's file of users.
+    #[error("a listener's users: {0}")]
+    Identity(#[from] identity::Error),
     /// The cache folder.
     #[error(transparent)]
     Store(Arc<store::Error>),
@@ -19,6 +22,12 @@ pub enum Error {
     /// The cache itself.
     #[error(transparent)]
     Mirror(#[from] mirror::Error),
+    /// The configuration that was read again.
+    #[error(transparent)]
+    Config(Arc<config::Faults>),
+    /// There is nothing to read again.
+    #[error("the configuration is built in, there is no file to read again; start with --config")]
+    NoSource,
     /// A task ended in a panic.
     #[error("a task ended badly: {0}")]
     Task(String),

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Addresses, App, Error, notify};
+use super::{Addresses, App, Error, Reloader, Source, notify};
 use crate::config::Config;
 use crate::egress::Names;
 use crate::telemetry::Telemetry;
@@ -22,6 +22,7 @@ use crate::telemetry::Telemetry;
 /// As [`App::build`].
 pub fn serve(
     config: Config,
+    source: Option<Source>,
     names: Arc<dyn Names>,
     telemetry: Arc<Telemetry>,
     threads: usize,
@@ -31,7 +32,7 @@ pub fn serve(
     let ended = CancellationToken::new();
     // What stands if the service ends without a word, which only a panic does.
     let (outcome, result) = watch::channel(Err(Error::Task("the proxy panicked; its log says where".to_owned())));
-    let start = Start { config, names, telemetry, started: Box::new(started) };
+    let start = Start { config, source, names, telemetry, started: Box::new(started) };
     let mut server = Server::new_with_opt_and_conf(None, server_conf(threads));
     server.bootstrap();
     server.add_service(Proxy { start: Some(start), outcome, ended: ended.clone() });
@@ -57,6 +58,7 @@ impl ShutdownSignalWatch for WhenEnded {
 
 struct Start {
     config: Config,
+    source: Option<Source>,
     names: Arc<dyn Names>,
     telemetry: Arc<Telemetry>,
     started: Box<dyn FnOnce(&Addresses) + Send + Sync>,
@@ -96,11 +98,34 @@ impl Service for Proxy {
 }
 
 async fn run(start: Start, shutdown: ShutdownWatch) -> Result<(), Error> {
-    let app = App::build(start.config, start.names, start.telemetry).await?;
+    let mut app = App::build(start.config, start.names, start.telemetry).await?;
+    if let Some(source) = start.source {
+        app = app.with_source(source);
+    }
+    // Without a handler the signal would end the process: it is there before systemd is told.
+    let hangups = hangups(app.reloader());
     (start.started)(&app.addresses());
     notify::ready();
-    app.run(shutdown).await;
+    tokio::select! {
+        () = app.run(shutdown) => {}
+        () = hangups => {}
+    }
     Ok(())
+}
+
+/// Reads the configuration again at every SIGHUP. Never completes.
+fn hangups(reloader: Arc<Reloader>) -> impl Future<Output = ()> {
+    let signals = Signals::watch_one(SignalKind::hangup(), "SIGHUP");
+    async move {
+        let mut signals = signals;
+        loop {
+            received(signals.as_mut()).await;
+            notify::reloading();
+            // What came of it is told there.
+            let _ = reloader.reload().await;
+            notify::ready();
+        }
+    }
 }
 
 /// SIGTERM and SIGINT, watched from before anything is opened: one that comes while the proxy still starts counts as well.
@@ -111,14 +136,13 @@ struct Signals {
 
 impl Signals {
     fn watch() -> Self {
-        let watch = |kind, name| match signal(kind) {
-            Ok(signals) => Some(signals),
-            Err(error) => {
-                tracing::warn!(%error, "{name} cannot be watched; it will end the process at once");
-                None
-            }
-        };
-        Self { terminate: watch(SignalKind::terminate(), "SIGTERM"), interrupt: watch(SignalKind::interrupt(), "SIGINT") }
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Self { terminate: Self::watch_one(terminate, "SIGTERM"), interrupt: Self::watch_one(interrupt, "SIGINT") }
+    }
+
+    fn watch_one(kind: SignalKind, name: &str) -> Option<Signal> {
+        let signals = signal(kind);
+        signals.map_err(|error| tracing::warn!(%error, "{name} cannot be watched; it will end the process at once")).ok()
     }
 
     /// Completes with the next of either.

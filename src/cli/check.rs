@@ -1,6 +1,9 @@
 //! `roadstead check`: read the configuration and say what it means.
 
-use super::{ConfigArgument, Faulty};
+use super::{ConfigArgument, Faulty, complain};
+use crate::config::{Config, Warning};
+use crate::identity::Users;
+use crate::policy;
 
 pub(super) const EXAMPLE: &str = "Examples:
   roadstead check --config roadstead.toml
@@ -18,6 +21,8 @@ pub(super) struct Arguments {
 #[allow(clippy::print_stdout, reason = "the settings are this verb's output")]
 pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     let config = arguments.config.load()?;
+    check_users(&config)?;
+    remark(&config, arguments);
     if arguments.json {
         println!("{}", serde_json::json!(config.effective()));
         return Ok(());
@@ -28,4 +33,24 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     }
     println!("{}", config.effective());
     Ok(())
+}
+
+/// What the files of users hold is no part of the configuration, and yet keeps the proxy from starting.
+fn check_users(config: &Config) -> Result<(), Faulty> {
+    let files = config.listeners.iter().filter_map(|listener| listener.users.as_ref());
+    let errors: Vec<_> = files.filter_map(|users| Users::load(&users.file).err()).collect();
+    match errors.as_slice() {
+        [] => Ok(()),
+        errors => Err(complain(&errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))),
+    }
+}
+
+/// Says what is likely not meant in the policy, in the form of the other warnings.
+fn remark(config: &Config, arguments: &Arguments) {
+    let file = arguments.config.path().map(|path| path.display().to_string()).unwrap_or_default();
+    for remark in policy::review(&config.policy, jiff::Timestamp::now()) {
+        let message = format!("{}: {}", remark.statement, remark.message);
+        let (line, remedy) = (Some(remark.line), remark.remedy.to_owned());
+        complain(&Warning { file: file.clone(), line, key: "policy.statement".to_owned(), message, remedy });
+    }
 }

@@ -13,7 +13,7 @@ pub(super) const EXAMPLE: &str = "Examples:
   roadstead serve --config /etc/roadstead/roadstead.toml
 
 The access log goes to standard output, diagnostics to standard error (RUST_LOG=debug for more). SIGTERM or Ctrl-C drains:
-answers under way get 25 s; a second one ends it at once.";
+answers under way get 25 s; a second one ends it at once. SIGHUP reads the configuration, and the files it names, again.";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -35,7 +35,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
         tracing::info!("{summary}");
     };
     let telemetry = Telemetry::new(AccessLog::stdout());
-    let served = app::serve(config, Arc::new(SystemNames::default()), telemetry.clone(), threads, started);
+    let served =
+        app::serve(config, arguments.config.source(), Arc::new(SystemNames::default()), telemetry.clone(), threads, started);
     telemetry.finish();
     served.map_err(|error| complain(&format_args!("roadstead cannot go on: {error}")))
 }

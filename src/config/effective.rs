@@ -4,7 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Config, Effect, Freshness, HostPattern, Limit, Listener, Of, Registry, freshness, units};
+use super::policy::PolicySection;
+use super::{
+    Config, Freshness, HostPattern, KeyPair, Listener, ListenerTls, ListenerUsers, Of, Registry, TenantLimit, UsersMode, freshness,
+    units,
+};
 
 /// A configuration in the words of its file, every default written out. It prints as TOML that, secrets apart, reads back as
 /// the same configuration.
@@ -33,11 +37,6 @@ struct AdminSection {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct PolicySection {
-    default: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
 struct EgressSection {
     allow: Vec<String>,
 }
@@ -48,7 +47,38 @@ struct ListenerSection {
     address: String,
     max_connections: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<Pem>,
+    default_registry: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_protocol: Option<ProxyProtocolSection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsSection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    users: Option<UsersSection>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct UsersSection {
+    file: String,
+    mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    realm: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct ProxyProtocolSection {
+    from: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct TlsSection {
+    #[serde(flatten)]
+    first: Pem,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_ca: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_auth: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    more: Vec<Pem>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -117,7 +147,7 @@ impl Effective {
                 memory: units::show_size(config.cache.memory),
             },
             admin: AdminSection { address: config.admin.address.to_string() },
-            policy: PolicySection { default: word(config.policy.default) },
+            policy: PolicySection::new(&config.policy),
             egress: EgressSection { allow: texts(&config.egress.allow) },
             listener: config.listeners.iter().map(listener).collect(),
             limit: config.limits.iter().map(limit).collect(),
@@ -142,11 +172,25 @@ fn listener(listener: &Listener) -> ListenerSection {
         name: listener.name.to_string(),
         address: listener.address.to_string(),
         max_connections: listener.max_connections,
-        tls: listener.tls.as_ref().map(|tls| pem(&tls.certificate, &tls.key)),
+        default_registry: listener.default_registry.as_ref().map(ToString::to_string),
+        proxy_protocol: listener.proxy_protocol.as_ref().map(|config| ProxyProtocolSection { from: texts(&config.from) }),
+        tls: listener.tls.as_ref().and_then(tls),
+        users: listener.users.as_ref().map(users),
     }
 }
 
-fn limit(limit: &Limit) -> LimitSection {
+fn users(users: &ListenerUsers) -> UsersSection {
+    UsersSection {
+        file: users.file.display().to_string(),
+        mode: match users.mode {
+            UsersMode::Require => "require",
+            UsersMode::Optional => "optional",
+        },
+        realm: users.realm.as_ref().map(ToString::to_string),
+    }
+}
+
+fn limit(limit: &TenantLimit) -> LimitSection {
     LimitSection {
         by: limit.by.as_str(),
         of: limit.of.as_ref().map(Of::texts),
@@ -155,6 +199,16 @@ fn limit(limit: &Limit) -> LimitSection {
         connections: limit.connections,
         downloads: limit.downloads,
     }
+}
+
+fn tls(tls: &ListenerTls) -> Option<TlsSection> {
+    let mut pairs = tls.certificates.iter().map(|KeyPair { certificate, key }| pem(certificate, key));
+    Some(TlsSection {
+        first: pairs.next()?,
+        client_ca: tls.clients.as_ref().map(|clients| clients.ca.display().to_string()),
+        client_auth: tls.clients.as_ref().map(|clients| if clients.required { "require" } else { "optional" }),
+        more: pairs.collect(),
+    })
 }
 
 fn registry(registry: &Registry) -> RegistrySection {
@@ -189,13 +243,6 @@ fn rule(rule: &Freshness) -> FreshnessSection {
 
 fn pem(certificate: &std::path::Path, key: &std::path::Path) -> Pem {
     Pem { certificate: certificate.display().to_string(), key: key.display().to_string() }
-}
-
-fn word(effect: Effect) -> &'static str {
-    match effect {
-        Effect::Allow => "allow",
-        Effect::Deny => "deny",
-    }
 }
 
 fn texts<T: ToString>(values: &[T]) -> Vec<String> {

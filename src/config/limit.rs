@@ -13,7 +13,7 @@ const MAX_LIMITS: usize = 100;
 
 /// `[[limit]]`: a cap for each tenant that it counts.
 #[derive(Clone, Debug)]
-pub struct Limit {
+pub struct TenantLimit {
     /// What makes two requests one tenant's.
     pub by: By,
     /// Which tenants; none: all.
@@ -59,7 +59,7 @@ impl By {
     }
 }
 
-impl PartialEq for Limit {
+impl PartialEq for TenantLimit {
     fn eq(&self, other: &Self) -> bool {
         let caps = |limit: &Self| (limit.requests, limit.bytes, limit.connections, limit.downloads);
         self.by == other.by && caps(self) == caps(other) && self.of.as_ref().map(Of::texts) == other.of.as_ref().map(Of::texts)
@@ -77,18 +77,18 @@ impl Of {
 }
 
 /// Reads all limits.
-pub(super) fn check(sections: &[Section<'_>]) -> Vec<Limit> {
+pub(super) fn check(sections: &[Section<'_>]) -> Vec<TenantLimit> {
     if let Some(value) = sections.get(MAX_LIMITS).and_then(|section| section.get("by")) {
         value.fault(format!("more than {MAX_LIMITS} limits"), "say the same with fewer");
     }
     sections.iter().filter_map(limit).collect()
 }
 
-fn limit(section: &Section<'_>) -> Option<Limit> {
+fn limit(section: &Section<'_>) -> Option<TenantLimit> {
     let named = section.require("by", "write by = \"endpoint\", \"principal\" or \"source\"")?;
     let by = named.parse(by)?;
     let count = |key| section.get(key).and_then(|value| value.count()).map(|count| count as u64);
-    let limit = Limit {
+    let limit = TenantLimit {
         by,
         of: section.get("of").map(|value| of(by, &value)),
         requests: count("requests"),

@@ -1,14 +1,16 @@
 //! `[[listener]]` and `[admin]`: the addresses that the proxy opens.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::fault::Complaint;
 use super::raw::{Keys, Once, Section, Value};
-use super::{Admin, Listener, ListenerTls, file, is_loopback};
+use super::{Admin, Listener, Registry, RegistryMatch, is_loopback, proxy_protocol, tls, users};
+use crate::oci::RegistryName;
 
-pub(super) const KEYS: Keys = Keys { known: &["name", "address", "tls", "max_connections"], later: &["proxy_protocol", "users"] };
+pub(super) const KEYS: Keys =
+    Keys { known: &["name", "address", "tls", "proxy_protocol", "users", "default_registry", "max_connections"], later: &[] };
 pub(super) const ADMIN_KEYS: Keys = Keys { known: &["address"], later: &[] };
-const TLS_KEYS: Keys = Keys { known: &["certificate", "key"], later: &["client_ca", "client_auth"] };
 
 const NAME: &str = "default";
 const PORT: u16 = 5000;
@@ -55,27 +57,31 @@ fn clash(a: SocketAddr, b: SocketAddr) -> bool {
 }
 
 /// Reads the listeners, or the one that is built in.
-pub(super) fn check<'a>(sections: &[Section<'a>], addresses: &mut Addresses<'a>) -> Vec<Listener> {
+pub(super) fn check<'a>(sections: &[Section<'a>], registries: &[Arc<Registry>], addresses: &mut Addresses<'a>) -> Vec<Listener> {
     let mut names = Once::default();
     if sections.is_empty() {
         let address = loopback(PORT);
         addresses.claim(address, None);
-        return vec![Listener { name: NAME.into(), address, tls: None, max_connections: MAX_CONNECTIONS }];
+        return vec![Listener::plain(NAME, address, MAX_CONNECTIONS)];
     }
-    sections.iter().map(|section| listener(section, &mut names, addresses)).collect()
+    sections.iter().map(|section| listener(section, registries, &mut names, addresses)).collect()
 }
 
-fn listener<'a>(section: &Section<'a>, names: &mut Once, addresses: &mut Addresses<'a>) -> Listener {
+fn listener<'a>(section: &Section<'a>, registries: &[Arc<Registry>], names: &mut Once, addresses: &mut Addresses<'a>) -> Listener {
     let named = section.get("name");
     let name = named.as_ref().map_or_else(|| Some(NAME.to_owned()), |value| value.parse(endpoint_name));
     let address = section.require("address", "write where it listens, such as address = \"127.0.0.1:5000\"");
     if let (Some(name), Some(value)) = (&name, named.as_ref().or(address.as_ref())) {
         names.claim(value, name, &format!("another listener is named {name:?}"), "give each listener a name of its own");
     }
+    let address = address.map_or(NOWHERE, |value| open(value, addresses));
     Listener {
         name: name.unwrap_or_default().into(),
-        address: address.map_or(NOWHERE, |value| open(value, addresses)),
-        tls: section.get("tls").and_then(|value| tls(&value)),
+        address,
+        tls: section.get("tls").and_then(|value| tls::check(&value)),
+        proxy_protocol: section.get("proxy_protocol").and_then(|value| proxy_protocol::check(&value)),
+        users: users::check(section, address),
+        default_registry: section.get("default_registry").and_then(|value| default_registry(&value, registries)),
         max_connections: section.get("max_connections").and_then(|value| value.count()).unwrap_or(MAX_CONNECTIONS),
     }
 }
@@ -105,9 +111,15 @@ fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-fn tls(value: &Value<'_>) -> Option<ListenerTls> {
-    let (certificate, key) = file::certificate(&value.section(&TLS_KEYS)?)?;
-    Some(ListenerTls { certificate, key })
+/// The name of a registry that is one host.
+fn default_registry(value: &Value<'_>, registries: &[Arc<Registry>]) -> Option<RegistryName> {
+    value.parse(|text| {
+        let remedy = "write the name of a [[registry]] that is one host";
+        let unknown = || Complaint::new(format!("{text:?} is not one of the registries"), remedy);
+        let name: RegistryName = text.parse().map_err(|_| unknown())?;
+        let is_known = registries.iter().any(|registry| registry.name == RegistryMatch::Exact(name.clone()));
+        if is_known { Ok(name) } else { Err(unknown()) }
+    })
 }
 
 fn endpoint_name(text: &str) -> Result<String, Complaint> {

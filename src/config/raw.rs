@@ -9,6 +9,7 @@ use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -18,6 +19,8 @@ use super::units;
 /// One file being read.
 pub(super) struct Reader<'a> {
     text: &'a str,
+    /// Where each line but the first begins.
+    lines: Vec<usize>,
     file: &'a Path,
     environment: &'a dyn Fn(&str) -> Option<String>,
     faults: RefCell<Vec<Fault>>,
@@ -26,7 +29,8 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, file: &'a Path, environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { text, file, environment, faults: RefCell::default(), warnings: RefCell::default() }
+        let lines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1).collect();
+        Self { text, lines, file, environment, faults: RefCell::default(), warnings: RefCell::default() }
     }
 
     /// The table of the whole file. A fault of syntax ends the reading: what follows it would be guesses.
@@ -69,7 +73,7 @@ impl<'a> Reader<'a> {
     }
 
     fn line(&self, offset: usize) -> usize {
-        1 + self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
+        1 + self.lines.partition_point(|start| *start <= offset)
     }
 }
 
@@ -241,6 +245,18 @@ impl<'a> Value<'a> {
         match self.value.as_integer() {
             Some(number) => self.accept(units::time(&number.to_string())),
             None => self.parse(units::time),
+        }
+    }
+
+    /// A moment by RFC 3339, as text or as TOML has it.
+    pub(super) fn timestamp(&self) -> Option<Timestamp> {
+        let moment = |text: &str| {
+            let remedy = "write date, time and zone, such as \"2026-01-31T06:00:00Z\"";
+            text.parse().map_err(|_| Complaint::new(format!("{text:?} is not a moment"), remedy))
+        };
+        match self.value {
+            DeValue::Datetime(datetime) => self.accept(moment(&datetime.to_string())),
+            _ => self.parse(moment),
         }
     }
 

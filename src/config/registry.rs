@@ -204,7 +204,8 @@ fn addresses(value: &Value<'_>) -> Vec<IpNet> {
     value.items().unwrap_or_default().iter().filter_map(read).collect()
 }
 
-fn network(text: &str) -> Result<IpNet, Complaint> {
+/// A network in its own form, without bits beyond its prefix.
+pub(super) fn network(text: &str) -> Result<IpNet, Complaint> {
     let Ok(network) = text.parse::<IpNet>() else {
         let remedy = match text.parse::<IpAddr>() {
             Ok(address) => format!("write \"{}\"", IpNet::from(address)),

@@ -1,3 +1,7 @@
+mod listeners;
+mod policy;
+mod users;
+
 use std::path::Path;
 
 use super::*;
@@ -9,6 +13,7 @@ const FILES: &[(&str, &str)] = &[
     ("client.key", "-----BEGIN EC PRIVATE KEY-----\n"),
     ("corp-ca.pem", "# ours\n-----BEGIN CERTIFICATE-----\n"),
     ("hub-token", "hunter2\n"),
+    ("users.htpasswd", "# nobody yet\n"),
     ("empty", "\n"),
 ];
 
@@ -145,21 +150,6 @@ fn addresses_that_cannot_be_opened_are_told() {
             "0 is not a number of 1 or more; write a larger number",
         ),
         (
-            "[[listener]]\naddress = '127.0.0.1:1'\nproxy_protocol = {}\n",
-            "3: listener.proxy_protocol:",
-            "not supported by this version of roadstead; remove it",
-        ),
-        (
-            "[[listener]]\naddress = '127.0.0.1:1'\nusers = {}\n",
-            "3: listener.users:",
-            "not supported by this version of roadstead; remove it",
-        ),
-        (
-            "[[listener]]\naddress = '127.0.0.1:1'\ntls = { certificate = 'tls.crt', key = 'tls.key', client_ca = 'x' }\n",
-            "3: listener.tls.client_ca:",
-            "not supported by this version of roadstead; remove it",
-        ),
-        (
             "[[listener]]\naddress = '127.0.0.1:1'\ntls = { certificate = 'tls.crt' }\n",
             "3: listener.tls.key:",
             "missing; name the PEM file with the private key",
@@ -184,10 +174,9 @@ fn an_open_proxy_and_wrong_egress_are_told() {
         (
             "[[listener]]\naddress = '[::]:5000'\n",
             "2: listener.address:",
-            "other machines reach this address and there is no policy; write [policy] default = \"allow\" to let everybody who reaches it pull, or listen on 127.0.0.1",
+            "other machines reach this address and there is no policy; write [[policy.statement]] sections that say who may pull what, [policy] default = \"allow\" to let everybody who reaches it pull, or listen on 127.0.0.1",
         ),
         ("[policy]\ndefault = 'alow'\n", "2: policy.default:", "\"alow\" is not an effect; write \"allow\" or \"deny\""),
-        ("[[policy.statement]]\nid = 'x'\n", "1: policy.statement:", "not supported by this version of roadstead; remove it"),
         ("[egress]\nallow = 'a'\n", "2: egress.allow:", "expected a list, found string; write it in brackets: [\"…\"]"),
         (
             "[egress]\nallow = [\n'a.example',\n'https://b.example']\n",
@@ -418,7 +407,7 @@ fn what_works_and_is_not_meant_is_warned_of() {
         ),
         (
             "[policy]\ndefault = 'deny'\n",
-            "2: policy.default: without statements this refuses every request; write default = \"allow\" to serve",
+            "2: policy.default: without a statement that allows, this refuses every request; write default = \"allow\", or statements with effect = \"allow\"",
         ),
         (
             &registry_with("credentials = { kind = 'basic', username = 'u', password = 'p' }"),
@@ -574,10 +563,14 @@ fn the_documented_configuration_has_every_key_and_loads_with_all_of_them() {
     let config = good(&everything());
     assert_eq!((config.listeners[0].max_connections, config.cache.memory, config.registries.len()), (10_000, 256 << 20, 2));
     assert_eq!(config.registries[0].freshness.len(), 2);
-    let sections = [&KEYS, &cache::KEYS, &listener::KEYS, &listener::ADMIN_KEYS, &registry::KEYS, &egress::KEYS, &policy::KEYS];
-    for key in sections.iter().flat_map(|keys| keys.known) {
-        let said =
-            everything().lines().any(|line| line.starts_with(&format!("{key} =")) || line.trim_matches(['[', ']']).ends_with(key));
+    let sections = [&KEYS, &cache::KEYS, &listener::KEYS, &listener::ADMIN_KEYS, &registry::KEYS, &egress::KEYS];
+    let sections = sections.into_iter().chain([&super::policy::KEYS, &statement::KEYS, &conditions::KEYS]);
+    for key in sections.flat_map(|keys| keys.known) {
+        let said = everything().lines().any(|line| {
+            line.starts_with(&format!("{key} ="))
+                || line.contains(&format!(" {key} = "))
+                || line.trim_matches(['[', ']']).ends_with(key)
+        });
         assert!(said, "{key} is not documented");
     }
 }

@@ -26,6 +26,15 @@ pub(super) fn realm(text: &str) -> Result<Url, Complaint> {
     Ok(url)
 }
 
+/// The URL of this proxy's own token server, as clients reach it.
+pub(super) fn token_server(text: &str) -> Result<Url, Complaint> {
+    let url = realm(text)?;
+    if url.path() == "/" {
+        return Err(Complaint::new(format!("{text:?} has no path"), "write https://host[:port]/token"));
+    }
+    Ok(url)
+}
+
 fn plain(text: &str) -> Result<Url, Complaint> {
     // Never quoted when something in it may be a password.
     let shown = if text.contains('@') { "the URL".to_owned() } else { format!("{text:?}") };
@@ -67,6 +76,12 @@ mod tests {
     fn a_realm_keeps_its_path() {
         assert_eq!(realm("https://public.ecr.aws/token/").unwrap().path(), "/token/");
         assert!(realm("https://*/token").is_err());
+    }
+
+    #[test]
+    fn a_token_server_of_ours_has_a_path() {
+        assert_eq!(token_server("https://mirror.example/token").unwrap().path(), "/token");
+        assert!(token_server("https://mirror.example").is_err() && token_server("https://mirror.example/token?a").is_err());
     }
 
     #[test]

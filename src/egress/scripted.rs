@@ -197,7 +197,7 @@ pub(crate) fn config(registries: impl IntoIterator<Item = config::Registry>) -> 
         registries: registries.into_iter().map(Arc::new).collect(),
         egress: config::Egress::default(),
         limits: Vec::new(),
-        policy: config::Policy { default: config::Effect::Allow },
+        policy: config::Policy::without_statements(config::Effect::Allow),
     }
 }
 

@@ -6,14 +6,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pingora_core::apps::{HttpServerOptions, ServerApp};
-use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::io::{Socket, Wire};
+use super::entrance::Entrance;
+use super::io::Wire;
+use super::rejection::{Rejection, Rejections};
 use super::session::Connection;
 use super::{Handler, Timeouts};
 use crate::request::Caller;
@@ -27,7 +28,8 @@ const DESERTED: Duration = Duration::from_secs(2);
 /// What all connections of a listener have in common.
 pub(super) struct Shared {
     pub(super) endpoint: Arc<str>,
-    pub(super) tls: Option<Arc<Acceptor>>,
+    pub(super) entrance: Arc<Entrance>,
+    pub(super) rejections: Rejections,
     pub(super) timeouts: Timeouts,
     pub(super) options: HttpServerOptions,
     pub(super) telemetry: Arc<Telemetry>,
@@ -36,6 +38,13 @@ pub(super) struct Shared {
     pub(super) requests: Arc<Semaphore>,
     /// Whether a connection ends with its first answer.
     pub(super) once: bool,
+}
+
+impl Shared {
+    /// Notes that the connection of `caller` ends before its first request.
+    pub(super) fn reject(&self, caller: &Caller, rejection: &Rejection) {
+        self.rejections.note(&self.telemetry, caller, rejection);
+    }
 }
 
 /// Counts the connection as open until it is dropped.
@@ -58,12 +67,12 @@ impl Drop for Open<'_> {
 pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, shutdown: ShutdownWatch) {
     let _open = Open::new(&shared);
     let wire = Wire::new(tcp, shared.timeouts.stall);
+    let mut caller = Caller::direct(shared.endpoint.clone(), peer);
     let set_up = tokio::select! {
-        stream = set_up(&shared, &wire) => stream,
+        stream = set_up(&shared, &wire, &mut caller) => stream,
         () = parting(&shutdown) => None,
     };
     let Some(stream) = set_up else { return };
-    let caller = Caller::direct(shared.endpoint.clone(), peer);
     let (_place, refused) = match shared.handler.connected(&caller) {
         Ok(place) => (Some(place), None),
         Err(fault) => (None, Some(fault)),
@@ -79,19 +88,16 @@ pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr,
     }
 }
 
-/// What comes before HTTP. The header of the PROXY protocol belongs here, before TLS.
-async fn set_up(shared: &Shared, wire: &Arc<Wire>) -> Option<Stream> {
-    let socket = Socket::new(wire.clone());
-    let Some(tls) = &shared.tls else { return Some(Box::new(socket)) };
-    let reason = match timeout(shared.timeouts.setup, tls.tls_handshake(socket)).await {
-        Ok(Ok(stream)) => return Some(Box::new(stream)),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "TLS handshake failed");
-            "tls"
-        }
-        Err(_) => "tls_timeout",
+/// What comes before HTTP: the header of the PROXY protocol, then TLS.
+async fn set_up(shared: &Shared, wire: &Arc<Wire>, caller: &mut Caller) -> Option<Stream> {
+    let rejection = match shared.entrance.admit(wire, caller, &shared.timeouts).await {
+        Ok(stream) => return Some(stream),
+        Err(rejection) => rejection,
     };
-    shared.telemetry.metrics.connection_refused(&shared.endpoint, reason);
+    shared.reject(caller, &rejection);
+    if rejection.is_told() {
+        wire.linger(shared.timeouts.linger).await;
+    }
     None
 }
 
@@ -101,7 +107,7 @@ async fn silence(connection: &Connection, shutdown: &ShutdownWatch) {
     let shared = &connection.shared;
     tokio::select! {
         () = connection.begun.cancelled() => std::future::pending().await,
-        () = sleep(shared.timeouts.head) => shared.telemetry.metrics.connection_refused(&shared.endpoint, "no_request"),
+        () = sleep(shared.timeouts.head) => shared.reject(&connection.caller, &Rejection::NoRequest),
         () = parting(shutdown) => {}
     }
 }

@@ -37,6 +37,9 @@ pub enum Error {
         /// What the TLS library said.
         source: rustls::Error,
     },
+    /// TLS cannot be had at all.
+    #[error("TLS cannot be set up: {0}; report this as a bug")]
+    Tls(rustls::Error),
 }
 
 fn remedy(error: &io::Error) -> &'static str {

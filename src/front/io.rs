@@ -8,11 +8,12 @@ use std::fs::File;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::BufMut;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
@@ -21,6 +22,8 @@ use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use super::proxy_protocol;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -34,14 +37,36 @@ pub(super) struct Wire {
     tcp: TcpStream,
     /// What may still be read; ends reading when it is used up.
     allowance: AtomicUsize,
-    /// Whether a client of a plain listener began to speak TLS.
-    speaks_tls: AtomicBool,
+    /// What the client began with, an [`Opening`].
+    opening: AtomicU8,
     /// Whether pingora has bytes that the socket does not take yet.
     full: AtomicBool,
 }
 
+/// What a client began with, behind the header of the PROXY protocol if there had to be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Opening {
+    /// Nothing in particular.
+    Other,
+    /// A TLS handshake.
+    Tls,
+    /// A header of the PROXY protocol.
+    Header,
+}
+
 /// The first byte of a TLS handshake (RFC 8446 section 5.1); no HTTP request begins with it.
 const TLS_HANDSHAKE: u8 = 22;
+
+impl Opening {
+    fn of(first: &[u8]) -> Self {
+        match first {
+            [TLS_HANDSHAKE, ..] => Self::Tls,
+            _ if proxy_protocol::is_begun(first) => Self::Header,
+            _ => Self::Other,
+        }
+    }
+}
 
 impl Wire {
     /// Takes a connected socket. From then on it fails when its peer takes nothing of what was written for `stall`.
@@ -52,7 +77,7 @@ impl Wire {
         Arc::new(Self {
             tcp,
             allowance: AtomicUsize::new(usize::MAX),
-            speaks_tls: AtomicBool::new(false),
+            opening: AtomicU8::new(Opening::Other as u8),
             full: AtomicBool::new(false),
         })
     }
@@ -67,14 +92,24 @@ impl Wire {
         self.allowance.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether the client began to speak TLS, and this listener does not.
-    pub(super) fn speaks_tls(&self) -> bool {
-        self.speaks_tls.load(Ordering::Relaxed)
+    /// What the client began with, as far as that is read.
+    pub(super) fn opening(&self) -> Opening {
+        match self.opening.load(Ordering::Relaxed) {
+            1 => Opening::Tls,
+            2 => Opening::Header,
+            _ => Opening::Other,
+        }
     }
 
     /// Whether bytes wait for the client to take those before them.
     pub(super) fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
+    }
+
+    /// Reads up to `most` bytes onto the end of `bytes`, and says how many: none at the end. A dropped future has read none.
+    pub(super) async fn read_onto(&self, bytes: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+        let mut read = || self.tcp.try_read_buf(&mut (&mut *bytes).limit(most));
+        self.tcp.async_io(Interest::READABLE, &mut read).await
     }
 
     /// Waits until there is something to read, be it the end. Reads nothing.
@@ -174,11 +209,21 @@ pub(super) struct Socket {
     wire: Arc<Wire>,
     /// Bytes that were read to see which protocol this is.
     early: Vec<u8>,
+    /// The first bytes of all, as many as it takes to tell an [`Opening`].
+    first: Vec<u8>,
 }
 
 impl Socket {
     pub(super) fn new(wire: Arc<Wire>) -> Self {
-        Self { wire, early: Vec::new() }
+        Self { wire, early: Vec::new(), first: Vec::with_capacity(proxy_protocol::SIGNATURE) }
+    }
+
+    fn note_opening(&mut self, read: &[u8]) {
+        let missing = proxy_protocol::SIGNATURE - self.first.len();
+        if missing > 0 {
+            self.first.extend_from_slice(&read[..read.len().min(missing)]);
+            self.wire.opening.store(Opening::of(&self.first) as u8, Ordering::Relaxed);
+        }
     }
 
     fn poll_progress(
@@ -210,11 +255,15 @@ impl AsyncRead for Socket {
         if this.wire.is_spent() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the request's head is too large")));
         }
+        let before = buffer.filled().len();
         loop {
             ready!(this.wire.tcp.poll_read_ready(cx))?;
             match this.wire.tcp.try_read_buf(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result.map(|read| this.wire.spend(read))),
+                result => {
+                    this.note_opening(&buffer.filled()[before..]);
+                    return Poll::Ready(result.map(|read| this.wire.spend(read)));
+                }
             }
         }
     }
@@ -254,7 +303,6 @@ impl Peek for Socket {
                 read => length += read,
             }
         }
-        self.wire.speaks_tls.store(buffer.first() == Some(&TLS_HANDSHAKE), Ordering::Relaxed);
         self.early = buffer[..length].to_vec();
         Ok(true)
     }

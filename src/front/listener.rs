@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::apps::HttpServerOptions;
-use pingora_core::listeners::tls::Acceptor;
 use pingora_core::server::ShutdownWatch;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, Shared};
+use super::entrance::{Entrance, Terms};
 use super::refusal::Refusals;
-use super::{Error, Handler, tls};
+use super::rejection::Rejections;
+use super::{Error, Handler};
 use crate::config;
 use crate::telemetry::Telemetry;
 
@@ -28,6 +29,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// The deadlines of a listener's connections.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
+    /// For the whole header of the PROXY protocol, where there has to be one: 5 s.
+    pub proxy: Duration,
     /// For TLS to be established: 10 s.
     pub setup: Duration,
     /// For the first request's head from then on, and for each later head from its first byte on: 10 s.
@@ -48,6 +51,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self {
+            proxy: seconds(5),
             setup: seconds(10),
             head: seconds(10),
             idle: seconds(75),
@@ -64,7 +68,7 @@ pub struct Listener {
     socket: std::net::TcpListener,
     address: SocketAddr,
     endpoint: Arc<str>,
-    tls: Option<Arc<Acceptor>>,
+    entrance: Arc<Entrance>,
     max_connections: usize,
     requests: Arc<Semaphore>,
     timeouts: Timeouts,
@@ -72,10 +76,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Reads the certificate, where there is one, and binds the address. Connections wait in the kernel until
+    /// Reads the certificates, where there are any, and binds the address. Connections wait in the kernel until
     /// [`Listener::serve`].
     pub fn bind(config: &config::Listener, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
-        let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
+        let terms = Terms::read(config)?;
         let (socket, address) = bind(config.address).map_err(|source| Error::Bind {
             endpoint: config.name.to_string(),
             address: config.address,
@@ -85,7 +89,7 @@ impl Listener {
             socket,
             address,
             endpoint: config.name.clone(),
-            tls: tls.map(|tls| Arc::new(Acceptor::from_server_config(tls))),
+            entrance: Entrance::new(terms),
             max_connections: config.max_connections,
             requests: room(Semaphore::MAX_PERMITS),
             timeouts: Timeouts::default(),
@@ -111,6 +115,11 @@ impl Listener {
         self.address
     }
 
+    /// What new connections are met with. It may be replaced while they are served.
+    pub fn entrance(&self) -> Arc<Entrance> {
+        self.entrance.clone()
+    }
+
     /// Accepts and serves until `shutdown` becomes true, or its sender is gone; connections beyond the cap are answered with
     /// 503 and closed. Then closes the socket and idle connections, lets answers under way end, breaks off those that take
     /// longer than [`Timeouts::drain`], and returns. Needs a tokio runtime; connections run on pingora's, where there is one.
@@ -128,7 +137,8 @@ impl Listener {
         options.h2_idle_timeout = Some(self.timeouts.idle);
         let shared = Arc::new(Shared {
             endpoint: self.endpoint,
-            tls: self.tls,
+            entrance: self.entrance,
+            rejections: Rejections::default(),
             timeouts: self.timeouts,
             options,
             telemetry: self.telemetry,

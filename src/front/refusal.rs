@@ -16,17 +16,16 @@ use tokio::time::{Instant, timeout};
 
 use super::connection::{self, Shared};
 use super::listener::Timeouts;
+use super::rejection::{Rejections, Untold};
 use super::{Answer, Fault, Handler, Request};
-use crate::telemetry::{Outcome, Telemetry};
+use crate::telemetry::{Outcome, RefusedConnection, Telemetry};
 
 /// So many connections of a listener are being refused at once. Each holds a descriptor.
 pub const MAX_REFUSALS: usize = 64;
-/// For each step on the way to the 503: TLS, the request's head, its end.
+/// For each step on the way to the 503: the header of the PROXY protocol, TLS, the request's head, its end.
 const STEP: Duration = Duration::from_secs(1);
 /// For all of them together.
 const ALL: Duration = Duration::from_secs(3);
-/// The log is told of refusals no more often than this.
-const TELLING: Duration = Duration::from_secs(10);
 
 /// Refuses a listener's connections.
 pub(super) struct Refusals {
@@ -44,8 +43,18 @@ impl Refusals {
         options.h2_idle_timeout = Some(STEP);
         let refusing = Shared {
             endpoint: shared.endpoint.clone(),
-            tls: shared.tls.clone(),
-            timeouts: Timeouts { setup: STEP, head: STEP, idle: STEP, stall: STEP, body: STEP, linger: STEP, drain: STEP },
+            entrance: shared.entrance.clone(),
+            rejections: Rejections::default(),
+            timeouts: Timeouts {
+                proxy: STEP,
+                setup: STEP,
+                head: STEP,
+                idle: STEP,
+                stall: STEP,
+                body: STEP,
+                linger: STEP,
+                drain: STEP,
+            },
             options,
             telemetry: Telemetry::quiet(),
             handler: Arc::new(Full),
@@ -64,38 +73,21 @@ impl Refusals {
         peer: SocketAddr,
         shutdown: ShutdownWatch,
     ) -> Option<(OwnedSemaphorePermit, impl Future<Output = ()> + use<>)> {
-        self.note();
+        self.note(peer);
         let place = self.room.clone().try_acquire_owned().ok()?;
         let serving = connection::serve(self.shared.clone(), tcp, peer, shutdown);
         // A client that takes too long is left without its 503.
         Some((place, timeout(ALL, serving).map(drop)))
     }
 
-    fn note(&mut self) {
+    fn note(&mut self, peer: SocketAddr) {
         let endpoint = &self.shared.endpoint;
-        self.telemetry.metrics.connection_refused(endpoint, "full");
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let refused = RefusedConnection { listener: endpoint.clone(), peer, reason: "full", detail: String::new() };
+        self.telemetry.refused_connection(&refused);
         if let Some(refused) = self.untold.one_more(Instant::now()) {
             tracing::warn!(%endpoint, refused, "connections are refused: as many as max_connections allows are open");
         }
-    }
-}
-
-/// Refusals that the log was not told of yet.
-#[derive(Default)]
-struct Untold {
-    count: u64,
-    told: Option<Instant>,
-}
-
-impl Untold {
-    /// One more at `now`; how many the log is to be told of, if it is time to.
-    fn one_more(&mut self, now: Instant) -> Option<u64> {
-        self.count += 1;
-        if self.told.is_some_and(|told| now - told < TELLING) {
-            return None;
-        }
-        self.told = Some(now);
-        Some(std::mem::take(&mut self.count))
     }
 }
 
@@ -106,20 +98,5 @@ struct Full;
 impl Handler for Full {
     async fn answer(&self, _: &Request, _: &mut Outcome) -> Answer {
         Answer::fault(Fault::overloaded("as many connections as this proxy allows are open; try again"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_log_is_told_at_once_and_then_now_and_then() {
-        let (mut untold, start) = (Untold::default(), Instant::now());
-        assert_eq!(untold.one_more(start), Some(1));
-        assert_eq!(untold.one_more(start), None);
-        assert_eq!(untold.one_more(start + TELLING / 2), None);
-        assert_eq!(untold.one_more(start + TELLING), Some(3));
-        assert_eq!(untold.one_more(start + TELLING), None);
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use super::connection::{Shared, parting};
-use super::io::Wire;
+use super::io::{Opening, Wire};
 use super::write::Writer;
 use super::{Answer, Cut, Fault, FaultKind, Request, head};
 use crate::oci::ErrorCode;
@@ -145,8 +145,12 @@ impl Connection {
         match read {
             Ok(true) => Some(Ok(())),
             Ok(false) => None,
+            Err(_) if self.wire.opening() == Opening::Header => {
+                self.shared.reject(&self.caller, &self.shared.entrance.unwanted(self.caller.peer));
+                None
+            }
             Err(error) => {
-                let fault = unreadable(&error, spent, self.wire.speaks_tls())?;
+                let fault = unreadable(&error, spent, self.wire.opening() == Opening::Tls)?;
                 self.end_after_answer(session);
                 Some(Err(fault))
             }

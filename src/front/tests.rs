@@ -1,11 +1,13 @@
 //! The front door from outside: real sockets on port 0, and clients that behave well or not.
 
 mod bodies;
+mod certificates;
 mod http1;
 mod http2;
 mod lifecycle;
 mod limits;
 mod overload;
+mod senders;
 
 use std::collections::VecDeque;
 use std::future::{Future, ready};
@@ -49,6 +51,7 @@ impl<F: Fn(Request) -> Answering + Send + Sync + 'static> Handler for By<F> {
 /// A running listener.
 struct Front {
     address: SocketAddr,
+    entrance: Arc<Entrance>,
     shutdown: watch::Sender<bool>,
     serving: JoinHandle<()>,
     telemetry: Arc<Telemetry>,
@@ -58,6 +61,8 @@ struct Front {
 /// What can differ between the listeners of tests.
 struct Setup {
     tls: Option<config::ListenerTls>,
+    /// The networks of those who send PROXY protocol headers.
+    senders: Option<&'static str>,
     max_connections: usize,
     max_requests: usize,
     timeouts: Timeouts,
@@ -65,7 +70,7 @@ struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { tls: None, max_connections: 100, max_requests: 100, timeouts: Timeouts::default() }
+        Self { tls: None, senders: None, max_connections: 100, max_requests: 100, timeouts: Timeouts::default() }
     }
 }
 
@@ -79,15 +84,20 @@ impl Setup {
     fn start(self, handler: impl Fn(Request) -> Answering + Send + Sync + 'static) -> Front {
         let (log, lines) = AccessLog::memory();
         let telemetry = Telemetry::new(log);
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = config::Listener { name: "nodes".into(), address, tls: self.tls, max_connections: self.max_connections };
+        let config = listener_config(self.tls, self.senders, self.max_connections);
         let listener = Listener::bind(&config, telemetry.clone()).unwrap().with_timeouts(self.timeouts);
         let listener = listener.with_requests(Arc::new(Semaphore::new(self.max_requests)));
         let (shutdown, watch) = watch::channel(false);
-        let address = listener.address();
+        let (address, entrance) = (listener.address(), listener.entrance());
         let serving = tokio::spawn(listener.serve(Arc::new(By(handler)), watch));
-        Front { address, shutdown, serving, telemetry, log: lines }
+        Front { address, entrance, shutdown, serving, telemetry, log: lines }
     }
+}
+
+fn listener_config(tls: Option<config::ListenerTls>, senders: Option<&str>, max_connections: usize) -> config::Listener {
+    let proxy_protocol = senders.map(|network| config::ProxyProtocol { from: vec![network.parse().unwrap()] });
+    let plain = config::Listener::plain("nodes", ([127, 0, 0, 1], 0).into(), max_connections);
+    config::Listener { tls, proxy_protocol, ..plain }
 }
 
 impl Front {
@@ -116,6 +126,11 @@ impl Front {
 
     fn metrics(&self) -> String {
         self.telemetry.metrics.render(&self.telemetry.health)
+    }
+
+    /// Whether so many connections were refused for this reason.
+    fn refused(&self, reason: &str, count: u32) -> bool {
+        self.metrics().contains(&format!("roadstead_refused_connections_total{{endpoint=\"nodes\",reason=\"{reason}\"}} {count}\n"))
     }
 
     /// The access log, once it has `lines` lines.
@@ -225,7 +240,8 @@ fn get(path: &str) -> String {
 fn shared(handler: impl Handler) -> Shared {
     Shared {
         endpoint: "nodes".into(),
-        tls: None,
+        entrance: Entrance::new(Terms::read(&listener_config(None, None, 100)).unwrap()),
+        rejections: Default::default(),
         timeouts: Timeouts::default(),
         options: HttpServerOptions::default(),
         telemetry: Telemetry::quiet(),
@@ -252,10 +268,9 @@ fn certificate() -> (tempfile::TempDir, config::ListenerTls, rustls::RootCertSto
         std::fs::write(&path, content).unwrap();
         path
     };
-    let tls = config::ListenerTls {
-        certificate: file("tls.crt", made.cert.pem()),
-        key: file("tls.key", made.signing_key.serialize_pem()),
-    };
+    let pair =
+        config::KeyPair { certificate: file("tls.crt", made.cert.pem()), key: file("tls.key", made.signing_key.serialize_pem()) };
+    let tls = config::ListenerTls { certificates: vec![pair], clients: None };
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     (folder, tls, roots)

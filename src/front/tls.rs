@@ -1,93 +1,94 @@
-//! TLS of a listener: certificate and key from PEM files, HTTP/2 and HTTP/1.1 by ALPN.
+//! TLS of a listener: certificates chosen by the host that a client wants, client certificates, HTTP/2 and HTTP/1.1 by ALPN.
+//!
+//! The handshake is not left to pingora, whose acceptor says only in words why one failed.
 
-use std::path::Path;
+mod certificates;
+mod files;
+mod names;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::io;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier};
+use rustls::{ProtocolVersion, RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
 
 use super::Error;
-use crate::config::ListenerTls;
+use super::rejection::Rejection;
+use crate::config::{ClientAuth, ListenerTls};
+use crate::request::{Caller, Tls};
+use certificates::Certificates;
+use stream::Encrypted;
 
-/// Reads the files and makes the TLS side of a listener. Versions and ciphers are rustls's defaults (TLS 1.2 and 1.3).
-pub(super) fn server_config(tls: &ListenerTls) -> Result<Arc<ServerConfig>, Error> {
-    let certificates = certificates(&tls.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| unusable(&tls.key, "private key", &error))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, key))
-        .map_err(|source| Error::Pair { certificate: tls.certificate.clone(), key: tls.key.clone(), source })?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+/// The TLS side of a listener, ready for its connections.
+pub(super) struct Acceptor(TlsAcceptor);
+
+impl Acceptor {
+    /// Reads the files. Versions and ciphers are rustls's defaults (TLS 1.2 and 1.3). Blocks on the disk.
+    ///
+    /// # Errors
+    /// Names the first file that cannot be used.
+    pub(super) fn read(tls: &ListenerTls) -> Result<Self, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let certificates = Certificates::read(&tls.certificates, &provider)?;
+        let verifier = match &tls.clients {
+            Some(clients) => verifier(clients, provider.clone())?,
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(Error::Tls)?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(certificates));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if tls.clients.is_some() {
+            // A resumed session would be served after its client's certificate has expired.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+        Ok(Self(Arc::new(config).into()))
+    }
+
+    /// Does the handshake and tells `caller` what it has proved. Dropping the future breaks the connection off.
+    pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        socket: S,
+        caller: &mut Caller,
+    ) -> Result<Encrypted<S>, Rejection> {
+        let stream = self.0.accept(socket).await.map_err(|error| rejection(&error))?;
+        let (_, session) = stream.get_ref();
+        if let Some([leaf, ..]) = session.peer_certificates() {
+            caller.principals = names::principals(leaf)?.into();
+        }
+        let version = match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "1.3",
+        };
+        caller.tls = Some(Arc::new(Tls { version, server_name: session.server_name().map(Arc::from) }));
+        Ok(Encrypted::new(stream, version))
+    }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let failed = |error: PemError| unusable(path, "certificate", &error);
-    let chain: Vec<_> = CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
-    if chain.is_empty() { Err(failed(PemError::NoItemsFound)) } else { Ok(chain) }
+fn verifier(clients: &ClientAuth, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let unusable = |reason: String| Error::Pem { path: clients.ca.clone(), role: "client_ca", reason };
+    let mut roots = RootCertStore::empty();
+    for certificate in files::certificates(&clients.ca)? {
+        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = if clients.required { builder } else { builder.allow_unauthenticated() };
+    builder.build().map(|verifier| verifier as _).map_err(|error| unusable(error.to_string()))
 }
 
-fn unusable(path: &Path, role: &'static str, error: &PemError) -> Error {
-    let reason = match error {
-        PemError::NoItemsFound => format!("there is no {role} in it"),
-        PemError::Io(error) => error.to_string(),
-        other => other.to_string(),
-    };
-    Error::Pem { path: path.to_owned(), role, reason }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn files(certificate: &str, key: &str) -> (tempfile::TempDir, ListenerTls) {
-        let folder = tempfile::tempdir().unwrap();
-        let tls = ListenerTls { certificate: folder.path().join("tls.crt"), key: folder.path().join("tls.key") };
-        std::fs::write(&tls.certificate, certificate).unwrap();
-        std::fs::write(&tls.key, key).unwrap();
-        (folder, tls)
-    }
-
-    fn pair() -> (String, String) {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        (made.cert.pem(), made.signing_key.serialize_pem())
-    }
-
-    fn message(tls: &ListenerTls) -> String {
-        server_config(tls).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_fitting_pair_is_taken() {
-        let (certificate, key) = pair();
-        let (_folder, tls) = files(&certificate, &key);
-        assert!(server_config(&tls).is_ok());
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_file() {
-        let (certificate, key) = pair();
-        let (_, other_key) = pair();
-        let (_folder, tls) = files(&certificate, &other_key);
-        let text = message(&tls);
-        assert!(text.contains("tls.crt") && text.contains("tls.key") && text.contains("do not work together"), "{text}");
-
-        let (_folder, tls) = files(&key, &certificate);
-        assert!(
-            message(&tls).contains("tls.crt cannot be used as certificate: there is no certificate in it"),
-            "{}",
-            message(&tls)
-        );
-        let (_folder, tls) = files(&certificate, "");
-        assert!(
-            message(&tls).contains("tls.key cannot be used as private key: there is no private key in it"),
-            "{}",
-            message(&tls)
-        );
-        let (folder, tls) = files(&certificate, &key);
-        drop(folder);
-        assert!(message(&tls).contains("No such file"), "{}", message(&tls));
+fn rejection(error: &io::Error) -> Rejection {
+    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::NoCertificatesPresented) => Rejection::NoCertificate,
+        Some(rustls::Error::InvalidCertificate(error)) => Rejection::Certificate(error.to_string()),
+        _ => Rejection::Tls(error.to_string()),
     }
 }

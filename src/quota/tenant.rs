@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::bucket::Bucket;
 use super::{Over, What};
-use crate::config::{By, Limit, Of};
+use crate::config::{By, Of, TenantLimit};
 use crate::request::Caller;
 
 /// Tenants of one limit that are remembered; beyond them, those who take nothing at the moment are forgotten.
@@ -43,7 +43,7 @@ struct Table {
 /// What one tenant has taken.
 #[derive(Debug)]
 pub(super) struct Tenant {
-    limit: Limit,
+    limit: TenantLimit,
     requests: Option<Mutex<Bucket>>,
     bytes: Option<Mutex<Bucket>>,
     connections: AtomicU64,
@@ -59,7 +59,7 @@ pub(super) struct Count {
 
 impl Tenants {
     /// The tenant that `caller` is to `limit`; none where the limit does not mean it.
-    pub(super) fn of(&self, limit: &Limit, caller: &Caller, now: Instant) -> Option<Arc<Tenant>> {
+    pub(super) fn of(&self, limit: &TenantLimit, caller: &Caller, now: Instant) -> Option<Arc<Tenant>> {
         let name = name(limit, caller)?;
         let mut table = lock(&self.0);
         if let Some(tenant) = table.tenants.get(&name) {
@@ -82,7 +82,7 @@ impl Table {
     }
 }
 
-fn name(limit: &Limit, caller: &Caller) -> Option<Name> {
+fn name(limit: &TenantLimit, caller: &Caller) -> Option<Name> {
     let address = caller.source.ip();
     let text = match limit.by {
         By::Source => {
@@ -110,7 +110,7 @@ fn host(address: IpAddr) -> IpAddr {
 }
 
 impl Tenant {
-    fn new(limit: &Limit, now: Instant) -> Self {
+    fn new(limit: &TenantLimit, now: Instant) -> Self {
         let bucket = |rate: Option<u64>| rate.map(|rate| Mutex::new(Bucket::new(rate, now)));
         Self {
             requests: bucket(limit.requests),

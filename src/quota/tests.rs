@@ -4,7 +4,7 @@ use super::*;
 use crate::config::Config;
 use crate::request::{Endpoint, Principal};
 
-fn limits(text: &str) -> Vec<Limit> {
+fn limits(text: &str) -> Vec<TenantLimit> {
     let environment = |key: &str| (key == "HOME").then(|| "/nonexistent".to_owned());
     Config::parse(text, std::path::Path::new("test.toml"), &environment).unwrap().0.limits
 }

@@ -10,6 +10,6 @@ use crate::oci::{RegistryName, RepositoryName};
 pub fn route(registries: &[Arc<Registry>], path: &str, query: Option<&str>, host: &str) -> Option<(RegistryName, RepositoryName)> {
     let Asked::Of(name, _) = path::parse(path).ok()? else { return None };
     let query = Query::parse(query).ok()?;
-    let route = super::route::route(registries, query.ns.as_deref(), host, name).ok()?;
+    let route = super::route::route(registries, None, query.ns.as_deref(), host, name).ok()?;
     Some((route.registry, path::repository(route.repository).ok()?))
 }

@@ -56,7 +56,7 @@ impl ChunkStream for Paced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{By, Limit};
+    use crate::config::{By, TenantLimit};
     use crate::front::Reply;
     use crate::oci::Span;
     use crate::quota::Quotas;
@@ -77,7 +77,8 @@ mod tests {
     }
 
     fn quotas() -> Quotas {
-        let limit = Limit { by: By::Source, of: None, requests: None, bytes: Some(MIB as u64), connections: None, downloads: None };
+        let limit =
+            TenantLimit { by: By::Source, of: None, requests: None, bytes: Some(MIB as u64), connections: None, downloads: None };
         Quotas::new(&[limit])
     }
 

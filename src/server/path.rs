@@ -13,6 +13,16 @@ pub(super) enum Asked<'a> {
     Of(&'a str, What),
 }
 
+impl<'a> Asked<'a> {
+    /// The repository's name as it was sent.
+    pub(super) fn repository(&self) -> Option<&'a str> {
+        match *self {
+            Self::Ping => None,
+            Self::Of(name, _) => Some(name),
+        }
+    }
+}
+
 /// Which thing in a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {

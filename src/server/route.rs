@@ -28,13 +28,14 @@ pub(super) enum RouteError {
     NoDefault,
 }
 
-/// Finds the registry by `ns`, else by the first segment of `name`, else by `host`, else the default. The wildcard never
-/// wins over an exact name.
+/// Finds the registry by `ns`, else by the first segment of `name`, else by `host`, else takes `default` (the listener's own),
+/// else the default of all. The wildcard never wins over an exact name.
 ///
 /// # Errors
 /// See [`RouteError`]. A first segment that looks like a host is never taken for a part of a repository's name.
 pub(super) fn route<'a>(
     registries: &[std::sync::Arc<Registry>],
+    default: Option<&RegistryName>,
     ns: Option<&str>,
     host: &str,
     name: &'a str,
@@ -54,7 +55,9 @@ pub(super) fn route<'a>(
     if RegistryName::looks_like_host(first) {
         return Err(RouteError::Unknown(first.to_owned()));
     }
-    let found = by_host(registries, host).or_else(|| registries.iter().find(|registry| registry.default));
+    let of_all = || registries.iter().find(|registry| registry.default);
+    let found = by_host(registries, host).map(|registry| &**registry);
+    let found = found.or_else(|| find(registries, default?)).or_else(|| of_all().map(|registry| &**registry));
     match found.map(|registry| (&registry.name, registry)) {
         Some((RegistryMatch::Exact(exact), registry)) => Ok(Route {
             registry: exact.clone(),
@@ -138,7 +141,7 @@ mod tests {
             (None, "localhost:5000", "library/busybox", "docker.io", "library/busybox", ""),
             (None, "", "busybox", "docker.io", "busybox", ""),
         ] {
-            let route = route(&registries, ns, host, name).unwrap();
+            let route = route(&registries, None, ns, host, name).unwrap();
             assert_eq!(
                 (route.registry.as_str(), route.repository, route.prefix),
                 (registry, repository, prefix),
@@ -148,20 +151,35 @@ mod tests {
     }
 
     #[test]
+    fn a_listeners_own_default_stands_before_that_of_all_and_behind_everything_else() {
+        let (registries, own) = (registries(), "ghcr.io".parse().unwrap());
+        let to = |registries: &[Arc<Registry>], ns, host, name| {
+            route(registries, Some(&own), ns, host, name).map(|route| route.registry.to_string())
+        };
+        assert_eq!(to(&registries, None, "x", "acme/app").as_deref(), Ok("ghcr.io"));
+        assert_eq!(to(&registries[1..], None, "x", "acme/app").as_deref(), Ok("ghcr.io"));
+        assert_eq!(to(&registries, Some("docker.io"), "x", "a").as_deref(), Ok("docker.io"));
+        assert_eq!(to(&registries, None, "x", "docker.io/a").as_deref(), Ok("docker.io"));
+        let hub = Registry { hosts: vec!["hub.test".to_owned()], ..Registry::clone(&registries[0]) };
+        assert_eq!(to(&[Arc::new(hub), registries[1].clone()], None, "hub.test", "a").as_deref(), Ok("docker.io"));
+        assert!(matches!(to(&registries, None, "x", "evil.test/a"), Err(RouteError::Unknown(_))));
+    }
+
+    #[test]
     fn a_wildcard_keeps_its_label_and_gives_way_to_an_exact_name() {
         let registries = registries();
-        assert_eq!(route(&registries, Some("us.pkg.dev"), "x", "a").unwrap().label, "*.pkg.dev");
-        assert_eq!(route(&registries, Some("eu.pkg.dev"), "x", "a").unwrap().label, "eu.pkg.dev");
+        assert_eq!(route(&registries, None, Some("us.pkg.dev"), "x", "a").unwrap().label, "*.pkg.dev");
+        assert_eq!(route(&registries, None, Some("eu.pkg.dev"), "x", "a").unwrap().label, "eu.pkg.dev");
     }
 
     #[test]
     fn a_host_that_is_not_configured_is_never_the_default() {
         let registries = registries();
         for name in ["evil.test/a/b", "localhost/a", "evil:5000/a", "a..b/c"] {
-            assert!(matches!(route(&registries, None, "x", name), Err(RouteError::Unknown(_))), "{name}");
+            assert!(matches!(route(&registries, None, None, "x", name), Err(RouteError::Unknown(_))), "{name}");
         }
-        assert!(matches!(route(&registries, Some("evil.test"), "x", "a"), Err(RouteError::Unknown(_))));
-        assert_eq!(route(&registries, Some("a/b"), "x", "a"), Err(RouteError::MalformedNs));
-        assert_eq!(route(&registries[1..], None, "x", "a"), Err(RouteError::NoDefault));
+        assert!(matches!(route(&registries, None, Some("evil.test"), "x", "a"), Err(RouteError::Unknown(_))));
+        assert_eq!(route(&registries, None, Some("a/b"), "x", "a"), Err(RouteError::MalformedNs));
+        assert_eq!(route(&registries[1..], None, None, "x", "a"), Err(RouteError::NoDefault));
     }
 }

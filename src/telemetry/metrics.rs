@@ -64,6 +64,7 @@ pub struct Metrics {
     sent_bytes: IntCounterVec,
     saved_bytes: IntCounterVec,
     hits: IntCounterVec,
+    reloads: IntCounterVec,
     limited: IntCounterVec,
     joins: IntCounter,
     upstream_requests: IntCounterVec,
@@ -75,6 +76,7 @@ pub struct Metrics {
     passed_through: IntCounter,
     connections: IntGaugeVec,
     refused_connections: IntCounterVec,
+    logins: IntCounterVec,
     evictions: IntCounter,
     evicted_bytes: IntCounter,
     store_bytes: IntGauge,
@@ -148,6 +150,11 @@ impl Metrics {
                 &["registry"],
             ),
             hits: make.counters("roadstead_cache_total", "Answers by where they came from.", &["action", "cache"]),
+            reloads: make.counters(
+                "roadstead_reloads_total",
+                "Times a changed configuration was taken on, or was not.",
+                &["result"],
+            ),
             limited: make.counters(
                 "roadstead_limited_total",
                 "Requests, connections and downloads refused because their tenant had its share.",
@@ -185,6 +192,11 @@ impl Metrics {
                 "roadstead_refused_connections_total",
                 "Client connections ended before a request, by why.",
                 &["endpoint", "reason"],
+            ),
+            logins: make.counters(
+                "roadstead_logins_total",
+                "Passwords, and tokens that did not do, that clients showed, by what came of it.",
+                &["listener", "result"],
             ),
             evictions: make.counter("roadstead_evictions_total", "Blobs evicted to keep the size cap."),
             evicted_bytes: make.counter("roadstead_evicted_bytes_total", "Bytes evicted to keep the size cap."),
@@ -226,6 +238,11 @@ impl Metrics {
         self.mismatches.with_label_values(&[registry]).inc();
     }
 
+    /// A changed configuration was taken on, or it was not.
+    pub fn reloaded(&self, well: bool) {
+        self.reloads.with_label_values(&[if well { "ok" } else { "failed" }]).inc();
+    }
+
     /// A tenant of a limit that counts `by` had no `what` left. Both are constant words.
     pub fn limited(&self, by: &'static str, what: &'static str) {
         self.limited.with_label_values(&[by, what]).inc();
@@ -264,6 +281,11 @@ impl Metrics {
     /// A connection to `endpoint` ended before its first request because of `reason`, a constant word.
     pub fn connection_refused(&self, endpoint: &str, reason: &'static str) {
         self.refused_connections.with_label_values(&[endpoint, reason]).inc();
+    }
+
+    /// A client of `listener` showed a password, or a token that did not do; `result` is a constant word.
+    pub fn login(&self, listener: &str, result: &'static str) {
+        self.logins.with_label_values(&[listener, result]).inc();
     }
 
     /// A blob of `bytes` was evicted.

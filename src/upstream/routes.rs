@@ -20,6 +20,7 @@ pub struct Upstreams {
     suffixes: Vec<(String, Arc<Shared>)>,
     concrete: moka::sync::Cache<RegistryName, Arc<Registry>>,
     via: Via,
+    client: egress::Client,
 }
 
 impl Upstreams {
@@ -28,8 +29,20 @@ impl Upstreams {
     /// # Errors
     /// Where a certificate file cannot be used, or a URL cannot be made.
     pub fn new(config: &Config, exchange: Arc<dyn Exchange>, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
-        let client = egress::Client::new(exchange, telemetry);
-        let (mut exact, mut suffixes, via) = (HashMap::new(), Vec::new(), Via::random());
+        Self::over(egress::Client::new(exchange, telemetry), Via::random(), config)
+    }
+
+    /// The registries of another `config`, asked over the same exchange and with the same mark. What was known of the old ones
+    /// (tokens, health, idle connections) is not carried over.
+    ///
+    /// # Errors
+    /// As [`Upstreams::new`].
+    pub fn renewed(&self, config: &Config) -> Result<Self, Error> {
+        Self::over(self.client.clone(), self.via.clone(), config)
+    }
+
+    fn over(client: egress::Client, via: Via, config: &Config) -> Result<Self, Error> {
+        let (mut exact, mut suffixes) = (HashMap::new(), Vec::new());
         for registry in &config.registries {
             let label = registry.label();
             let way = Way::new(registry, &config.egress).map_err(|error| Error::from_egress(&label, &error))?;
@@ -43,7 +56,7 @@ impl Upstreams {
             }
         }
         suffixes.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
-        Ok(Self { exact, suffixes, concrete: moka::sync::Cache::new(MAX_CONCRETE), via })
+        Ok(Self { exact, suffixes, concrete: moka::sync::Cache::new(MAX_CONCRETE), via, client })
     }
 
     /// The registry that is called `name`: the one configured so, else the host of the wildcard that fits best.

@@ -90,6 +90,7 @@ class Cri(Ctr):
             raise Skip("no Python module grpc (pip could not install grpcio)")
         super().__init__(*args)
 
-    def pull(self, ref):
+    def pull(self, ref, *login):
+        """`login` is a name and a password, as an image pull secret has them."""
         script = os.path.join(os.path.dirname(__file__), "cri_pull.py")
-        self.place.run([sys.executable, script, f"unix://{self._socket}", ref])
+        self.place.run([sys.executable, script, f"unix://{self._socket}", ref, *login])

@@ -28,6 +28,7 @@ import private_link
 import pulls
 import restarts
 import upstreams
+import users
 import well_known
 
 
@@ -82,7 +83,8 @@ def all_tests():
         for client in pulls.CLIENTS:
             function = functools.partial(run_pulls, variant, client)
             tests.append((f"{variant.name} / {client.name}", function))
-    return tests + first_run.TESTS + well_known.TESTS + disk.TESTS + restarts.TESTS + private_link.TESTS
+    own = first_run.TESTS + well_known.TESTS + disk.TESTS + restarts.TESTS + users.TESTS + private_link.TESTS
+    return tests + own
 
 
 def run_pulls(variant, client, place, data, made):

@@ -26,8 +26,9 @@ def ask(url, method="GET"):
 class Roadstead:
     """One roadstead with a cache of its own. It can be stopped and started again on the same cache."""
 
-    def __init__(self, place, registries, name="roadstead", max_size="2 GiB", port=None):
-        """`registries` is the `[[registry]]` part of the configuration; its relative paths start at the place."""
+    def __init__(self, place, registries, name="roadstead", max_size="2 GiB", listener="", port=None):
+        """`registries` is the `[[registry]]` part of the configuration; its relative paths start at the place.
+        `listener` is further keys of the `[[listener]]`."""
         self.place, self.name = place, name
         self.port, self.admin_port = port or free_port(), free_port()
         self._runs = 0
@@ -36,7 +37,7 @@ class Roadstead:
         self._admin = f"{place.address}:{self.admin_port}"
         self.config = place.write(f"{name}.toml", (
             f'[cache]\ndirectory = "{place.path("cache")}"\nmax_size = "{max_size}"\n\n'
-            f'[[listener]]\nname = "nodes"\naddress = "{self.address}"\n\n'
+            f'[[listener]]\nname = "nodes"\naddress = "{self.address}"\n{listener}\n'
             f'[admin]\naddress = "{self._admin}"\n\n{registries}'))
 
     @staticmethod

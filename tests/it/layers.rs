@@ -11,20 +11,21 @@ use std::path::Path;
 use source::Source;
 
 /// A room, its level, and the rooms it may import, all of them on lower levels.
-const ROOMS: [(&str, u8, &[&str]); 16] = [
+const ROOMS: [(&str, u8, &[&str]); 17] = [
     ("oci", 0, &[]),
     ("request", 1, &["oci"]),
     ("config", 1, &["oci"]),
     ("telemetry", 2, &["oci", "request", "config"]),
     ("policy", 2, &["oci", "request", "config"]),
     ("quota", 2, &["request", "config"]),
+    ("identity", 2, &["oci", "request", "config"]),
     ("egress", 3, &["config", "telemetry"]),
     ("credentials", 4, &["oci", "config", "telemetry", "egress"]),
     ("upstream", 5, &["oci", "config", "telemetry", "egress", "credentials"]),
     ("store", 5, &["oci", "config", "telemetry"]),
     ("mirror", 6, &["oci", "request", "config", "telemetry", "policy", "quota", "upstream", "store"]),
     ("front", 6, &["oci", "request", "config", "telemetry"]),
-    ("server", 7, &["oci", "request", "config", "telemetry", "policy", "quota", "mirror", "front"]),
+    ("server", 7, &["oci", "request", "config", "telemetry", "policy", "quota", "identity", "mirror", "front"]),
     ("admin", 7, &["oci", "request", "config", "telemetry", "policy", "mirror", "front"]),
     (
         "app",
@@ -35,6 +36,7 @@ const ROOMS: [(&str, u8, &[&str]); 16] = [
             "config",
             "telemetry",
             "policy",
+            "identity",
             "egress",
             "credentials",
             "upstream",
@@ -45,7 +47,7 @@ const ROOMS: [(&str, u8, &[&str]); 16] = [
             "admin",
         ],
     ),
-    ("cli", 9, &["oci", "request", "config", "telemetry", "policy", "egress", "mirror", "app"]),
+    ("cli", 9, &["oci", "request", "config", "telemetry", "policy", "identity", "egress", "mirror", "app"]),
 ];
 
 /// Words that only some rooms may write.

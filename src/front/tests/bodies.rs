@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pingora_core::apps::ServerApp;
-use pingora_core::listeners::tls::Acceptor;
 
 use super::*;
 
@@ -95,7 +94,8 @@ async fn tls_holds_nothing_back_while_the_rest_is_awaited() {
     let (ours, theirs) = tokio::io::duplex(1000);
     let (_shutdown, watch) = watch::channel(false);
     let serving = tokio::spawn(async move {
-        let stream = Acceptor::from_server_config(tls::server_config(&certificate).unwrap()).tls_handshake(ours).await.unwrap();
+        let mut caller = Caller::direct("nodes".into(), (std::net::Ipv4Addr::LOCALHOST, 4000).into());
+        let stream = tls::Acceptor::read(&certificate).unwrap().accept(ours, &mut caller).await.unwrap();
         connection(handler).await.process_new(Box::new(stream), &watch).await;
     });
     let mut stream = tls_client(theirs, roots, b"http/1.1").await;

@@ -232,7 +232,7 @@ async fn a_body_that_ends_with_the_connection_does_not_look_whole_when_the_drain
 #[tokio::test]
 async fn an_address_that_is_taken_is_named_with_a_remedy() {
     let front = Front::start(|_| hello());
-    let config = config::Listener { name: "second".into(), address: front.address, tls: None, max_connections: 1 };
+    let config = config::Listener::plain("second", front.address, 1);
     let error = Listener::bind(&config, Telemetry::quiet()).err().unwrap().to_string();
     for text in ["second", &front.address.to_string(), "choose another address"] {
         assert!(error.contains(text), "{error}");
