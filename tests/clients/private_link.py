@@ -39,12 +39,12 @@ LISTENERS = """\
 [[listener]]
 name = "link"
 address = "{roadstead.address}:5001"
-proxy_protocol = {{ from = ["{balancer.address}"] }}
+proxy_protocol = {{ from = ["{balancer.address}/32"] }}
 
 [[listener]]
 name = "guarded"
 address = "{roadstead.address}:5002"
-proxy_protocol = {{ from = ["{balancer.address}"] }}
+proxy_protocol = {{ from = ["{balancer.address}/32"] }}
 tls = {{ certificate = "server.pem", key = "server.key", client_ca = "ca.pem", client_auth = "require" }}
 
 [[listener]]
@@ -409,7 +409,7 @@ def refusals(place, data, made):
         forged = Authority(site.network["node-a"]).issue("forged", [f"URI:{BUILDER}"], "clientAuth")
         faults = []
         for title, (name, argv, listener, peer, reason) in REFUSALS.items():
-            counter = f'roadstead_refused_connections_total{{listener="{listener}",reason="{reason}"}}'
+            counter = f'roadstead_refused_connections_total{{endpoint="{listener}",reason="{reason}"}}'
             argv = [argument.format(ca=site.ca, forged=forged) for argument in argv]
             start, counted = len(site.audit()), count(site, counter)
             try:
