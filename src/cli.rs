@@ -1,6 +1,8 @@
 //! The verbs, one file each.
 
+mod audit;
 mod check;
+mod egress;
 mod rm;
 mod serve;
 
@@ -38,9 +40,15 @@ enum Verb {
     /// Read the configuration, report every fault with its line, and show the effective settings. Exit 0 or 1.
     #[command(after_help = check::EXAMPLE)]
     Check(check::Arguments),
+    /// Show what the configuration needs of the network: hosts, ports and why.
+    #[command(after_help = egress::EXAMPLE)]
+    Egress(egress::Arguments),
     /// Drop cached content: a tag, a repository, or a digest.
     #[command(after_help = rm::EXAMPLE)]
     Rm(rm::Arguments),
+    /// The audit log: check that it is what was written.
+    #[command(after_help = audit::EXAMPLE)]
+    Audit(audit::Arguments),
 }
 
 /// What every verb that reads the configuration takes.
@@ -98,7 +106,9 @@ pub fn main() -> ExitCode {
     let done = match arguments.verb {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Egress(arguments) => egress::run(&arguments),
         Verb::Rm(arguments) => rm::run(&arguments),
+        Verb::Audit(arguments) => audit::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 //! The file is read into a raw form that knows every value's line, then checked section by section into the types below.
 //! Every fault is found in one run. Nothing below this room ever sees an unchecked value.
 
+mod audit;
 mod cache;
 mod conditions;
 mod effective;
@@ -14,11 +15,14 @@ mod host;
 mod limit;
 mod listener;
 mod policy;
+mod private_endpoint;
+mod proxy;
 mod proxy_protocol;
 mod raw;
 mod registry;
 mod resource;
 mod secret;
+mod source;
 mod statement;
 #[cfg(test)]
 mod tests;
@@ -37,16 +41,20 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+pub use audit::{Audit, AuditOutput, WhenFull};
 pub use conditions::{Conditions, Day, Hours};
 pub use effective::Effective;
 use fault::Complaint;
 pub use fault::{Fault, Faults, Warning};
 pub use host::HostPattern;
 pub use limit::{By, Of, TenantLimit};
+pub use private_endpoint::PrivateEndpoint;
+pub use proxy::{Proxy, ProxyChoice, SharedProxy};
 pub use proxy_protocol::ProxyProtocol;
 use raw::{Keys, Reader, Section};
 pub use resource::{Limit, Resource, ResourceError};
 pub use secret::Secret;
+pub use source::Source;
 pub use statement::{ANONYMOUS, Actions, Statement, When};
 pub use tls::{ClientAuth, KeyPair, ListenerTls};
 
@@ -69,6 +77,8 @@ pub struct Config {
     pub policy: Policy,
     /// `[[limit]]`
     pub limits: Vec<TenantLimit>,
+    /// `[audit]`, where there is one.
+    pub audit: Option<Audit>,
 }
 
 /// `[cache]`: where content is kept and how much of it.
@@ -150,8 +160,12 @@ pub struct Registry {
     pub blob_hosts: Vec<HostPattern>,
     /// Networks in which this registry's names may resolve though they are not public.
     pub addresses: Vec<IpNet>,
-    /// Connect to this address instead of the one the name resolves to; name and certificate unchanged.
-    pub private_endpoint: Option<SocketAddr>,
+    /// Connect there instead of to what the name resolves to; name and certificate unchanged.
+    pub private_endpoint: Option<PrivateEndpoint>,
+    /// Where connections start from. `None`: wherever the system's routes say.
+    pub source: Option<Source>,
+    /// What of the proxies is used.
+    pub proxy: ProxyChoice,
     /// The most connections (and so requests) in flight to this upstream at once.
     pub max_connections: usize,
     /// Who we are to it.
@@ -204,6 +218,10 @@ pub struct Freshness {
 pub struct Egress {
     /// Hosts for blob CDNs and token realms of all registries.
     pub allow: Vec<HostPattern>,
+    /// The proxy for registries that say nothing of one.
+    pub proxy: SharedProxy,
+    /// Networks in which the names of proxies may resolve though they are not public.
+    pub proxy_addresses: Vec<IpNet>,
 }
 
 /// `[policy]`: who may pull what. What denies counts before what allows, and that before the default.
@@ -271,7 +289,7 @@ impl Registry {
     }
 }
 
-const KEYS: Keys = Keys { known: &["cache", "listener", "admin", "registry", "egress", "policy", "limit"], later: &[] };
+const KEYS: Keys = Keys { known: &["cache", "listener", "admin", "registry", "egress", "policy", "limit", "audit"], later: &[] };
 
 impl Config {
     /// Reads the file at `path` and the files that it names. Relative paths in it start at its folder; variables of the
@@ -329,6 +347,7 @@ fn check(root: &Section<'_>) -> Config {
         egress: egress::check(one("egress", &egress::KEYS).as_ref()),
         policy,
         limits: limit::check(&many("limit", &limit::KEYS)),
+        audit: audit::check(one("audit", &audit::KEYS).as_ref()),
     }
 }
 

@@ -4,7 +4,7 @@
 //! before anything is sent, addresses when a connection is made, and connections go to checked addresses only. [`Client`]
 //! is what the rooms below call: it adds the deadlines and the counting, above the seam where tests script the other side.
 //!
-//! There is no redirect, no retry, no credential and no proxy from the environment in here.
+//! There is no redirect, no retry and no registry's credential in here, and no proxy but those that the configuration names.
 
 mod body;
 mod client;
@@ -13,7 +13,10 @@ mod error;
 mod guard;
 mod guarded;
 mod names;
+mod network_policy;
 mod own;
+mod plan;
+mod proxies;
 mod retry_after;
 mod rules;
 #[cfg(test)]
@@ -30,8 +33,10 @@ pub use error::{Error, Kind};
 pub use guard::{Class, classify};
 pub use guarded::Guarded;
 pub use names::{Names, SystemNames};
+pub use network_policy::NetworkPolicy;
+pub use plan::{Entry, Reason, Through, plan};
 pub use retry_after::retry_after;
-pub use way::Way;
+pub use way::{Way, check_certificates};
 
 /// One HTTP exchange. The seam for tests: the real one is [`Guarded`], tests script their own.
 #[async_trait]

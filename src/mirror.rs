@@ -33,6 +33,7 @@ use crate::policy::Permit;
 use crate::request::Target;
 use crate::store::{Link, Store};
 use crate::telemetry::Telemetry;
+pub use crate::upstream::Circle;
 use crate::upstream::{ManifestHead, Upstreams};
 use absent::Absent;
 pub use blob::BlobAnswer;
@@ -111,9 +112,12 @@ impl Mirror {
         self.upstreams.store(Arc::new(upstreams));
     }
 
-    /// Whether a request with these `Via` headers began in this process: answering it would ask ourselves.
-    pub fn began_here<'a>(&self, via: impl IntoIterator<Item = &'a http::HeaderValue>) -> bool {
-        self.upstreams.load().via().is_in(via)
+    /// What a request with these `Via` headers has passed through, for its permit; nothing worth passing on where it has not.
+    ///
+    /// # Errors
+    /// It goes round in a circle, so that answering it would ask ourselves.
+    pub fn passed<'a>(&self, via: impl IntoIterator<Item = &'a http::HeaderValue>) -> Result<Option<http::HeaderValue>, Circle> {
+        self.upstreams.load().via().after(via)
     }
 
     /// Runs `task` to its end, or until the proxy stops.
@@ -132,6 +136,7 @@ impl Mirror {
             .load()
             .registry(&target.registry)
             .ok_or_else(|| Error::new(Kind::NotFound, format!("{} is not a registry of this proxy", target.registry)))?;
+        let registry = permit.passed().map_or(registry.clone(), |via| Arc::new(registry.with_via(via.clone())));
         Ok(Place { registry, name: target.registry.clone(), repository: target.repository.clone() })
     }
 

@@ -29,6 +29,8 @@ pub use review::{Remark, review};
 pub use rules::Rules;
 pub use statement::Key;
 
+use http::HeaderValue;
+
 use crate::request::{Caller, Decision, Target, Verdict};
 
 /// Proof that a policy decision let a request through. It carries what was decided about.
@@ -37,6 +39,7 @@ pub struct Permit {
     target: Target,
     scope: Scope,
     decision: Decision,
+    passed: Option<HeaderValue>,
 }
 
 /// The policy refused.
@@ -89,13 +92,23 @@ pub struct Question<'a> {
 
 impl Permit {
     fn new(target: Target, scope: Scope, decision: Decision) -> Self {
-        Self { target, scope, decision }
+        Self { target, scope, decision, passed: None }
     }
 
     /// A permit for the operator's own work (warming, refreshing, repairing), with the reason for the record.
     pub fn operator(target: Target, reason: &'static str) -> Self {
         let decision = Decision { verdict: Verdict::Allow, statement: reason.into(), policy: "operator".into() };
-        Self { target, scope: Scope::Whole, decision }
+        Self { target, scope: Scope::Whole, decision, passed: None }
+    }
+
+    /// For a request that has `passed` through other proxies of this kind, as a `Via` for those that are asked for it.
+    pub fn having_passed(self, passed: Option<HeaderValue>) -> Self {
+        Self { passed, ..self }
+    }
+
+    /// What the request has passed through.
+    pub fn passed(&self) -> Option<&HeaderValue> {
+        self.passed.as_ref()
     }
 
     /// What may be read.

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::front::{Answer, Fault, FaultKind, Handler, Place, Reply, Request};
+use crate::front::{Answer, Fault, Handler, Place, Reply, Request};
 use crate::identity::challenge::TOKEN_PATH;
 use crate::mirror::{ListQuery, Mirror};
-use crate::oci::{ErrorCode, RegistryName};
+use crate::oci::{ErrorCode, Reference, RegistryName};
 use crate::policy::{Permit, Question};
 use crate::quota::{Allowance, Over};
 use crate::request::{Caller, Item, Target};
@@ -55,6 +55,7 @@ impl Server {
     }
 
     async fn serve(&self, request: &Request, outcome: &mut Outcome) -> Result<Answer, Fault> {
+        outcome.record_at(self.telemetry.admit().await.map_err(fault::unrecorded)?);
         let head = match request.method {
             http::Method::GET => false,
             http::Method::HEAD => true,
@@ -66,7 +67,6 @@ impl Server {
         if request.caller.is_probe {
             return Err(fault::probe());
         }
-        self.refuse_loop(request)?;
         let now = self.live.load_full();
         let door = now.door(&request.caller.listener);
         if request.path == TOKEN_PATH
@@ -86,6 +86,7 @@ impl Server {
         head: bool,
         outcome: &mut Outcome,
     ) -> Result<Answer, Fault> {
+        let passed = self.mirror.passed(request.headers.get_all(http::header::VIA)).map_err(fault::circle)?;
         let asked = path::parse(&request.path);
         let who = self.identify.who(door, request, asked.as_ref().ok(), outcome).await?;
         let allowance = self.admit(now, &who.caller)?;
@@ -94,6 +95,7 @@ impl Server {
         let Asked::Of(name, what) = asked else { return Ok(answer::ping(head)) };
         let understood = understand(now, request, name, what, query, allowance, outcome)?;
         let permit = permit(now, request, &who.caller, &understood, outcome).map_err(|fault| who.refused(fault))?;
+        let permit = permit.having_passed(passed);
         self.permitted(&permit, &understood, request, head, outcome).await
     }
 
@@ -108,9 +110,13 @@ impl Server {
         let target = permit.target();
         let refuse = |error| fault::mirror(&error, target);
         match &target.item {
-            Item::Manifest(_) => {
+            Item::Manifest(reference) => {
                 let manifest = self.mirror.manifest(permit, head).await.map_err(refuse)?;
                 outcome.served = Some(manifest.served);
+                outcome.media_type = Some(manifest.media_type.clone());
+                if matches!(reference, Reference::Tag(_)) {
+                    outcome.resolved = Some(manifest.digest);
+                }
                 Ok(pace::paced(answer::manifest(&manifest, &understood.asker, request), &understood.allowance))
             }
             Item::Blob(_) => {
@@ -139,15 +145,6 @@ impl Server {
         fault::over(&over)
     }
 
-    /// A request of our own that came back would be asked upstream again, for ever.
-    fn refuse_loop(&self, request: &Request) -> Result<(), Fault> {
-        if self.mirror.began_here(request.headers.get_all(http::header::VIA)) {
-            let message = "this request came from this very proxy: an upstream's address leads back here";
-            return Err(Fault::new(FaultKind::BadGateway, ErrorCode::Unavailable, message));
-        }
-        Ok(())
-    }
-
     /// For load balancers and node-local checks: no body, nothing about why.
     fn health(&self) -> Answer {
         if self.telemetry.health.is_ready() { Answer::new(Reply::Ok) } else { Answer::new(Reply::Unready) }
@@ -163,7 +160,7 @@ impl Handler for Server {
 
     async fn answer(&self, request: &Request, outcome: &mut Outcome) -> Answer {
         let answer = self.serve(request, outcome).await.unwrap_or_else(|fault| {
-            outcome.reason = Some(fault.message.clone());
+            outcome.reason = Some(fault.detail.clone().unwrap_or_else(|| fault.message.clone()));
             Answer::fault(fault)
         });
         answer.header(http::HeaderName::from_static("docker-distribution-api-version"), "registry/2.0")

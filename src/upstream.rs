@@ -39,4 +39,4 @@ pub use manifest::{ManifestHead, ManifestReply};
 pub use registry::Registry;
 pub use routes::Upstreams;
 pub use validator::Validator;
-pub use via::Via;
+pub use via::{Circle, Via};

@@ -98,12 +98,14 @@ impl Service for Proxy {
 }
 
 async fn run(start: Start, shutdown: ShutdownWatch) -> Result<(), Error> {
+    // Without a handler the signal would end the process, also while it still starts.
+    let watched = watch_signal(SignalKind::hangup(), "SIGHUP");
+    let telemetry = start.telemetry.clone();
     let mut app = App::build(start.config, start.names, start.telemetry).await?;
     if let Some(source) = start.source {
         app = app.with_source(source);
     }
-    // Without a handler the signal would end the process: it is there before systemd is told.
-    let hangups = hangups(app.reloader());
+    let hangups = hangups(watched, app.reloader(), telemetry);
     (start.started)(&app.addresses());
     notify::ready();
     tokio::select! {
@@ -113,19 +115,21 @@ async fn run(start: Start, shutdown: ShutdownWatch) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads the configuration again at every SIGHUP. Never completes.
-fn hangups(reloader: Arc<Reloader>) -> impl Future<Output = ()> {
-    let signals = Signals::watch_one(SignalKind::hangup(), "SIGHUP");
-    async move {
-        let mut signals = signals;
-        loop {
-            received(signals.as_mut()).await;
-            notify::reloading();
-            // What came of it is told there.
-            let _ = reloader.reload().await;
-            notify::ready();
-        }
+/// At every SIGHUP, has logs opened anew and the configuration read again. Never completes.
+async fn hangups(mut signals: Option<Signal>, reloader: Arc<Reloader>, telemetry: Arc<Telemetry>) {
+    loop {
+        received(signals.as_mut()).await;
+        notify::reloading();
+        telemetry.reopen_audit();
+        // What came of it is told there.
+        let _ = reloader.reload().await;
+        notify::ready();
     }
+}
+
+fn watch_signal(kind: SignalKind, name: &str) -> Option<Signal> {
+    let watched = signal(kind);
+    watched.inspect_err(|error| tracing::warn!(%error, "{name} cannot be watched; it will end the process at once")).ok()
 }
 
 /// SIGTERM and SIGINT, watched from before anything is opened: one that comes while the proxy still starts counts as well.
@@ -136,13 +140,10 @@ struct Signals {
 
 impl Signals {
     fn watch() -> Self {
-        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
-        Self { terminate: Self::watch_one(terminate, "SIGTERM"), interrupt: Self::watch_one(interrupt, "SIGINT") }
-    }
-
-    fn watch_one(kind: SignalKind, name: &str) -> Option<Signal> {
-        let signals = signal(kind);
-        signals.map_err(|error| tracing::warn!(%error, "{name} cannot be watched; it will end the process at once")).ok()
+        Self {
+            terminate: watch_signal(SignalKind::terminate(), "SIGTERM"),
+            interrupt: watch_signal(SignalKind::interrupt(), "SIGINT"),
+        }
     }
 
     /// Completes with the next of either.

@@ -3,7 +3,7 @@
 use super::{ConfigArgument, Faulty, complain};
 use crate::config::{Config, Warning};
 use crate::identity::Users;
-use crate::policy;
+use crate::{egress, policy};
 
 pub(super) const EXAMPLE: &str = "Examples:
   roadstead check --config roadstead.toml
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
 #[allow(clippy::print_stdout, reason = "the settings are this verb's output")]
 pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     let config = arguments.config.load()?;
-    check_users(&config)?;
+    check_files(&config)?;
     remark(&config, arguments);
     if arguments.json {
         println!("{}", serde_json::json!(config.effective()));
@@ -35,14 +35,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     Ok(())
 }
 
-/// What the files of users hold is no part of the configuration, and yet keeps the proxy from starting.
-fn check_users(config: &Config) -> Result<(), Faulty> {
+/// What the files of users, authorities and certificates hold is no part of the configuration, and yet keeps the proxy from
+/// starting.
+fn check_files(config: &Config) -> Result<(), Faulty> {
     let files = config.listeners.iter().filter_map(|listener| listener.users.as_ref());
-    let errors: Vec<_> = files.filter_map(|users| Users::load(&users.file).err()).collect();
-    match errors.as_slice() {
-        [] => Ok(()),
-        errors => Err(complain(&errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))),
-    }
+    let users = files.filter_map(|users| Users::load(&users.file).err()).map(|error| complain(&error));
+    let certificates = egress::check_certificates(config);
+    let told = users.chain(certificates.iter().map(complain)).count();
+    if told == 0 { Ok(()) } else { Err(Faulty) }
 }
 
 /// Says what is likely not meant in the policy, in the form of the other warnings.

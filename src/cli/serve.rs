@@ -13,7 +13,8 @@ pub(super) const EXAMPLE: &str = "Examples:
   roadstead serve --config /etc/roadstead/roadstead.toml
 
 The access log goes to standard output, diagnostics to standard error (RUST_LOG=debug for more). SIGTERM or Ctrl-C drains:
-answers under way get 25 s; a second one ends it at once. SIGHUP reads the configuration, and the files it names, again.";
+answers under way get 25 s; a second one ends it at once. SIGHUP reads the configuration, and the files it names, again, and opens
+the audit log's file anew.";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -34,7 +35,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
         tracing::info!("listening for the operator on http://{}: metrics, health, purge", addresses.admin);
         tracing::info!("{summary}");
     };
-    let telemetry = Telemetry::new(AccessLog::stdout());
+    let telemetry = Telemetry::start(AccessLog::stdout(), config.audit.as_ref());
+    let telemetry = telemetry.map_err(|error| complain(&format_args!("roadstead cannot start: {error}")))?;
     let served =
         app::serve(config, arguments.config.source(), Arc::new(SystemNames::default()), telemetry.clone(), threads, started);
     telemetry.finish();

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::policy::PolicySection;
 use super::{
-    Config, Freshness, HostPattern, KeyPair, Listener, ListenerTls, ListenerUsers, Of, Registry, TenantLimit, UsersMode, freshness,
-    units,
+    Audit, AuditOutput, Config, Credentials, Egress, Freshness, HostPattern, KeyPair, Listener, ListenerTls, ListenerUsers, Of,
+    Proxy, ProxyChoice, Registry, SharedProxy, Source, TenantLimit, UsersMode, WhenFull, audit, freshness, units,
 };
 
 /// A configuration in the words of its file, every default written out. It prints as TOML that, secrets apart, reads back as
@@ -18,6 +18,8 @@ pub struct Effective {
     admin: AdminSection,
     policy: PolicySection,
     egress: EgressSection,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<AuditSection>,
     listener: Vec<ListenerSection>,
     limit: Vec<LimitSection>,
     registry: Vec<RegistrySection>,
@@ -39,6 +41,22 @@ struct AdminSection {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct EgressSection {
     allow: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<String>,
+    proxy_from_environment: bool,
+    proxy_addresses: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_credentials: Option<User>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct AuditSection {
+    output: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotate: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep: Option<usize>,
+    when_full: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -110,7 +128,15 @@ struct RegistrySection {
     addresses: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     private_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<String>,
     max_connections: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_credentials: Option<User>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_certificate: Option<Pem>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,6 +153,12 @@ struct Pem {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct CredentialsSection {
     kind: &'static str,
+    #[serde(flatten)]
+    user: User,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct User {
     username: String,
     password: String,
 }
@@ -148,7 +180,8 @@ impl Effective {
             },
             admin: AdminSection { address: config.admin.address.to_string() },
             policy: PolicySection::new(&config.policy),
-            egress: EgressSection { allow: texts(&config.egress.allow) },
+            egress: egress(&config.egress),
+            audit: config.audit.as_ref().map(audit_section),
             listener: config.listeners.iter().map(listener).collect(),
             limit: config.limits.iter().map(limit).collect(),
             registry: config.registries.iter().map(|registry| self::registry(registry)).collect(),
@@ -165,6 +198,42 @@ impl fmt::Display for Effective {
             None => f.write_str(&text.replacen("[cache]\n", "[cache]\n# max_size: 80 % of the file system\n", 1)),
         }
     }
+}
+
+fn egress(egress: &Egress) -> EgressSection {
+    let given = match &egress.proxy {
+        SharedProxy::Given(proxy) => Some(proxy),
+        SharedProxy::None | SharedProxy::Environment(_) => None,
+    };
+    EgressSection {
+        allow: texts(&egress.allow),
+        proxy: given.map(|proxy| proxy.url.to_string()),
+        proxy_from_environment: matches!(egress.proxy, SharedProxy::Environment(_)),
+        proxy_addresses: texts(&egress.proxy_addresses),
+        proxy_credentials: given.and_then(proxy_user),
+    }
+}
+
+fn proxy_user(proxy: &Proxy) -> Option<User> {
+    proxy.credentials.as_ref().map(user)
+}
+
+fn user(credentials: &Credentials) -> User {
+    User { username: credentials.username.clone(), password: credentials.password.to_string() }
+}
+
+fn audit_section(audit: &Audit) -> AuditSection {
+    let (output, rotate, keep) = match &audit.output {
+        AuditOutput::Stdout => (audit::STDOUT.to_owned(), None, None),
+        AuditOutput::File { path, rotate, keep } => {
+            (path.display().to_string(), Some(rotate.map_or_else(|| "never".to_owned(), units::show_size)), Some(*keep))
+        }
+    };
+    let when_full = match audit.when_full {
+        WhenFull::Drop => "drop",
+        WhenFull::Block => "block",
+    };
+    AuditSection { output, rotate, keep, when_full }
 }
 
 fn listener(listener: &Listener) -> ListenerSection {
@@ -212,6 +281,16 @@ fn tls(tls: &ListenerTls) -> Option<TlsSection> {
 }
 
 fn registry(registry: &Registry) -> RegistrySection {
+    let (proxy, proxy_credentials) = match &registry.proxy {
+        ProxyChoice::Shared => (None, None),
+        ProxyChoice::Direct => (Some("direct".to_owned()), None),
+        ProxyChoice::Through(proxy) => (Some(proxy.url.to_string()), proxy_user(proxy)),
+    };
+    let (source_address, interface) = match &registry.source {
+        None => (None, None),
+        Some(Source::Address(address)) => (Some(address.to_string()), None),
+        Some(Source::Interface(name)) => (None, Some(name.clone())),
+    };
     RegistrySection {
         name: registry.label(),
         urls: texts(&registry.urls),
@@ -221,14 +300,14 @@ fn registry(registry: &Registry) -> RegistrySection {
         realm: registry.realm.as_ref().map(ToString::to_string),
         blob_hosts: texts::<HostPattern>(&registry.blob_hosts),
         addresses: texts(&registry.addresses),
-        private_endpoint: registry.private_endpoint.map(|address| address.to_string()),
+        private_endpoint: registry.private_endpoint.as_ref().map(ToString::to_string),
+        source_address,
+        interface,
+        proxy,
         max_connections: registry.max_connections,
         client_certificate: registry.client_certificate.as_ref().map(|files| pem(&files.certificate, &files.key)),
-        credentials: registry.credentials.as_ref().map(|credentials| CredentialsSection {
-            kind: "basic",
-            username: credentials.username.clone(),
-            password: credentials.password.to_string(),
-        }),
+        proxy_credentials,
+        credentials: registry.credentials.as_ref().map(|credentials| CredentialsSection { kind: "basic", user: user(credentials) }),
         freshness: registry.freshness.iter().map(rule).collect(),
     }
 }

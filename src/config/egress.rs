@@ -1,16 +1,19 @@
 //! `[egress]`.
 
-use super::Egress;
 use super::fault::Complaint;
 use super::host::{self, HostPattern};
 use super::raw::{Keys, Section};
+use super::{Egress, proxy, registry};
 
-pub(super) const KEYS: Keys = Keys { known: &["allow"], later: &[] };
+pub(super) const KEYS: Keys =
+    Keys { known: &["allow", "proxy", "proxy_credentials", "proxy_from_environment", "proxy_addresses"], later: &[] };
 
 /// Reads the section, or what holds where it is absent.
 pub(super) fn check(section: Option<&Section<'_>>) -> Egress {
-    let allow = section.and_then(|section| section.get("allow"));
-    Egress { allow: allow.map(|value| value.parse_items(named)).unwrap_or_default() }
+    let Some(section) = section else { return Egress::default() };
+    let allow = section.get("allow").map(|value| value.parse_items(named)).unwrap_or_default();
+    let proxy_addresses = section.get("proxy_addresses").map(|value| registry::networks(&value)).unwrap_or_default();
+    Egress { allow, proxy: proxy::shared(section), proxy_addresses }
 }
 
 /// What holds for all registries must not open the way to an address of the own network.

@@ -229,16 +229,21 @@ impl<'a> Value<'a> {
 
     /// A size of 1 byte or more: text with a unit, or a plain number of bytes.
     pub(super) fn size(&self) -> Option<u64> {
-        let size = match self.value.as_integer() {
-            Some(number) => units::size(&number.to_string()),
-            None => units::size(self.text()?),
-        };
-        let size = self.accept(size)?;
+        let size = self.size_or_zero()?;
         if size == 0 {
             self.fault("zero", "write a size such as \"1 GiB\"");
             return None;
         }
         Some(size)
+    }
+
+    /// A size, where 0 has a meaning of its own.
+    pub(super) fn size_or_zero(&self) -> Option<u64> {
+        let size = match self.value.as_integer() {
+            Some(number) => units::size(&number.to_string()),
+            None => units::size(self.text()?),
+        };
+        self.accept(size)
     }
 
     pub(super) fn time(&self) -> Option<Duration> {

@@ -1,6 +1,6 @@
 //! `[[registry]]`: the upstream registries.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -8,7 +8,8 @@ use url::Url;
 
 use super::fault::Complaint;
 use super::raw::{Keys, Once, Section, Value};
-use super::{ClientCertificate, Credentials, Registry, RegistryMatch, file, freshness, host, listener, secret, urls};
+use super::{ClientCertificate, Credentials, ProxyChoice, Registry, RegistryMatch};
+use super::{file, freshness, host, private_endpoint, proxy, secret, source, urls};
 use crate::oci::RegistryName;
 
 pub(super) const KEYS: Keys = Keys {
@@ -23,6 +24,10 @@ pub(super) const KEYS: Keys = Keys {
         "blob_hosts",
         "addresses",
         "private_endpoint",
+        "source_address",
+        "interface",
+        "proxy",
+        "proxy_credentials",
         "max_connections",
         "credentials",
         "freshness",
@@ -68,8 +73,10 @@ fn registry(section: &Section<'_>, known: &[Arc<Registry>], claims: &mut Claims)
         default: default(section, name.as_ref(), claims),
         ca: section.get("ca").and_then(|value| file::pem(&value, "CERTIFICATE")),
         client_certificate: section.get("client_certificate").and_then(|value| client_certificate(&value)),
-        addresses: section.get("addresses").map(|value| addresses(&value)).unwrap_or_default(),
-        private_endpoint: section.get("private_endpoint").and_then(|value| private_endpoint(&value, &urls)),
+        addresses: section.get("addresses").map(|value| networks(&value)).unwrap_or_default(),
+        private_endpoint: section.get("private_endpoint").and_then(|value| private_endpoint::check(&value, &urls)),
+        source: source::check(section),
+        proxy: proxy(section),
         max_connections: section.get("max_connections").and_then(|value| value.count()).unwrap_or(MAX_CONNECTIONS),
         freshness: freshness::check(section.get("freshness").as_ref()),
         name: name?,
@@ -190,7 +197,8 @@ fn refuse_wildcard(value: &Value<'_>, name: Option<&RegistryMatch>) {
     }
 }
 
-fn addresses(value: &Value<'_>) -> Vec<IpNet> {
+/// Networks in which names may lie though they are not public.
+pub(super) fn networks(value: &Value<'_>) -> Vec<IpNet> {
     let read = |item: &Value<'_>| {
         let network = item.parse(network)?;
         if network.prefix_len() == 0 {
@@ -220,16 +228,14 @@ pub(super) fn network(text: &str) -> Result<IpNet, Complaint> {
     Err(Complaint::new(format!("{text:?} has bits beyond its prefix"), format!("write \"{}\" or \"{host}\"", network.trunc())))
 }
 
-fn private_endpoint(value: &Value<'_>, urls: &[Url]) -> Option<SocketAddr> {
-    if let Some(url) = urls.iter().find(|url| !matches!(url.host(), Some(url::Host::Domain(_)))) {
-        value.fault(format!("{url} has an address already"), "write the registry's host name in urls, or remove this");
+/// A private endpoint is a way of its own, which does not lead through a proxy.
+fn proxy(section: &Section<'_>) -> ProxyChoice {
+    let choice = proxy::of_registry(section);
+    if let (ProxyChoice::Through(_), Some(private), Some(value)) = (&choice, section.get("private_endpoint"), section.get("proxy"))
+    {
+        value.fault(format!("private_endpoint stands on line {} already", private.line), "keep one of proxy and private_endpoint");
     }
-    value.parse(|text| {
-        listener::socket_address(text).map_err(|complaint| {
-            let remedy = "write ip:port, such as \"10.1.2.3:443\" (host names are not supported here by this version of roadstead)";
-            Complaint::new(complaint.message, remedy)
-        })
-    })
+    choice
 }
 
 fn client_certificate(value: &Value<'_>) -> Option<ClientCertificate> {
@@ -240,14 +246,20 @@ fn client_certificate(value: &Value<'_>) -> Option<ClientCertificate> {
 fn credentials(value: &Value<'_>, urls: &[Url]) -> Option<Credentials> {
     let section = value.section(&CREDENTIALS_KEYS)?;
     let kind = section.require("kind", "write kind = \"basic\"");
-    let username = section.require("username", "write the user name");
-    let password = section.require("password", "write { file = \"…\" } or { env = \"…\" }");
-    let username = username.and_then(|value| value.parse(user_name));
-    let password = password.and_then(|value| secret::check(&value));
+    let user = user(&section);
     if urls.iter().any(|url| url.scheme() == "http" && !is_local(url)) {
         value.warn("the credentials travel in the clear: the registry is http", "write https:// in urls");
     }
     kind?.parse(basic)?;
+    user
+}
+
+/// The keys `username` and `password`.
+pub(super) fn user(section: &Section<'_>) -> Option<Credentials> {
+    let username = section.require("username", "write the user name");
+    let password = section.require("password", "write { file = \"…\" } or { env = \"…\" }");
+    let username = username.and_then(|value| value.parse(user_name));
+    let password = password.and_then(|value| secret::check(&value));
     Some(Credentials { username: username?, password: password? })
 }
 

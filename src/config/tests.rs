@@ -278,9 +278,49 @@ fn registry_keys_with_faults_are_told() {
             "\"10.1.2.3/8\" has bits beyond its prefix; write \"10.0.0.0/8\" or \"10.1.2.3/32\"",
         ),
         (
-            &registry_with("private_endpoint = 'vpce.example:443'"),
+            &registry_with("private_endpoint = 'vpce.example'"),
             "4: registry.private_endpoint:",
-            "\"vpce.example:443\" is not an address with a port; write ip:port, such as \"10.1.2.3:443\" (host names are not supported here by this version of roadstead)",
+            "\"vpce.example\" is neither an address nor a host with a port; write ip:port or host:port, such as \"10.1.2.3:443\" or \"vpce.example:443\"",
+        ),
+        (
+            &registry_with("source_address = '0.0.0.0'"),
+            "4: registry.source_address:",
+            "0.0.0.0 is no address to start from; write an address of this machine, such as \"10.1.2.3\"",
+        ),
+        (
+            &registry_with("interface = 'much-too-long-name'"),
+            "4: registry.interface:",
+            "\"much-too-long-name\" is not the name of a network interface; write a name as `ip link` shows it, such as \"eth1\"",
+        ),
+        (
+            &registry_with("proxy = 'http://u:hunter2@p.example:3128'"),
+            "4: registry.proxy:",
+            "the URL has a user name or password in it; move it to the key proxy_credentials",
+        ),
+        (
+            &registry_with("proxy = 'https://p.example'"),
+            "4: registry.proxy:",
+            "\"https://p.example\" is not http://: to the proxy itself there is no TLS; write http://host:port",
+        ),
+        (
+            &registry_with("proxy_credentials = { username = 'u', password = { file = 'hub-token' } }"),
+            "4: registry.proxy_credentials:",
+            "there is no proxy beside it; write proxy = \"http://host:port\", or remove this",
+        ),
+        (
+            &registry_with("private_endpoint = '10.1.2.3:443'\nproxy = 'http://p.example'"),
+            "5: registry.proxy:",
+            "private_endpoint stands on line 4 already; keep one of proxy and private_endpoint",
+        ),
+        (
+            "[egress]\nproxy = 'http://p.example'\nproxy_from_environment = true\n",
+            "3: egress.proxy_from_environment:",
+            "proxy stands on line 2 already; keep one of proxy and proxy_from_environment",
+        ),
+        (
+            &registry_with("source_address = '10.0.0.1'\ninterface = 'eth1'"),
+            "5: registry.interface:",
+            "source_address stands on line 4 already; keep one of source_address and interface",
         ),
     ]);
 }
@@ -509,6 +549,7 @@ realm = 'https://127.0.0.1:5003/token'
 blob_hosts = ['127.0.0.1:5004']
 addresses = ['10.0.0.0/8', 'fd00::/8']
 private_endpoint = '10.1.2.3:443'
+source_address = '::ffff:10.1.2.4'
 ca = 'corp-ca.pem'
 client_certificate = { certificate = 'client.crt', key = 'client.key' }
 credentials = { kind = 'basic', username = 'u', password = { file = 'hub-token' } }
@@ -522,7 +563,8 @@ stale_if_error = '0s'
     assert_eq!(registry.urls[0].as_str(), "http://localhost:5001/prefix");
     assert_eq!((&registry.hosts[..], registry.addresses.len()), (&["mirror.example:5000".to_owned()][..], 2));
     assert!(registry.ca.as_ref().is_some_and(|path| path.is_absolute() && path.ends_with("corp-ca.pem")));
-    assert_eq!(registry.private_endpoint, Some(([10, 1, 2, 3], 443).into()));
+    assert_eq!(registry.private_endpoint, Some(PrivateEndpoint::Address(([10, 1, 2, 3], 443).into())));
+    assert_eq!(registry.source, Some(Source::Address([10, 1, 2, 4].into())));
     assert_eq!(registry.credentials.as_ref().map(|who| who.password.expose()), Some("hunter2"));
     let [versions, others] = &registry.freshness[..] else { panic!("{:?}", registry.freshness) };
     assert!(versions.tags.is_match("v1.2") && !versions.tags.is_match("latest") && others.tags.is_match("latest"));
@@ -537,6 +579,70 @@ fn policy_lets_a_listener_beyond_loopback_be_opened() {
         let config = good(&format!("[[listener]]\naddress = '{address}'\n[policy]\ndefault = '{default}'\n"));
         assert_eq!(config.listens_beyond_loopback(), beyond, "{address}");
         assert_eq!(config.policy.default == Effect::Allow, default == "allow");
+    }
+}
+
+#[test]
+fn a_proxy_is_taken_from_the_environment_only_where_it_is_asked_for() {
+    let environment = |name: &str| match name {
+        "https_proxy" => Some("http://u:hunter2@proxy.example:3128".to_owned()),
+        "HTTP_PROXY" => Some("socks5://u:hunter2@proxy.example".to_owned()),
+        "NO_PROXY" => Some("corp.example,<local>".to_owned()),
+        _ => super::tests::environment(name),
+    };
+    let read = |text: &str| Config::parse(text, Path::new("roadstead.toml"), &environment);
+    let silent = read("[egress]\nproxy_from_environment = false\n").unwrap().0;
+    assert_eq!(silent.egress.proxy.all().count(), 0);
+    let told = read("[egress]\nproxy_from_environment = true\n").unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "roadstead.toml:2: egress.proxy_from_environment: HTTP_PROXY \"socks5://proxy.example\" is neither https:// nor \
+         http://; write http://[user:password@]host:port"
+    );
+    let without = |name: &str| if name == "HTTP_PROXY" { None } else { environment(name) };
+    let (config, warnings) =
+        Config::parse("[egress]\nproxy_from_environment = true\n", Path::new("roadstead.toml"), &without).unwrap();
+    let proxies: Vec<&str> = config.egress.proxy.all().map(|proxy| proxy.url.as_str()).collect();
+    assert_eq!((&proxies[..], warnings.len()), (&["http://proxy.example:3128/"][..], 1));
+    assert!(warnings[0].message.contains("<local>") && !format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn audit_settings_that_mean_nothing_are_told() {
+    each(&[
+        ("[audit]\nkeep = 3\n", "1: audit.output:", "missing; write output = \"FILE\" or output = \"stdout\""),
+        (
+            "[audit]\noutput = 'a'\nrotate = 'often'\n",
+            "3: audit.rotate:",
+            "\"often\" is not a size; write a number and a unit, such as \"200 GiB\" (1024 based) or \"200 GB\" (1000 based)",
+        ),
+        ("[audit]\noutput = 'a'\nkeep = 0\n", "3: audit.keep:", "0 is not a number of 1 or more; write a larger number"),
+        (
+            "[audit]\noutput = 'a'\nwhen_full = 'wait'\n",
+            "3: audit.when_full:",
+            "\"wait\" is not what can be done; write \"drop\" or \"block\"",
+        ),
+    ]);
+    let told = "standard output is not rotated; remove it, or name a file as output";
+    let warned = warnings("[audit]\noutput = 'stdout'\nrotate = '1 MiB'\nkeep = 2\n");
+    assert_eq!(warned, [format!("roadstead.toml:3: audit.rotate: {told}"), format!("roadstead.toml:4: audit.keep: {told}")]);
+}
+
+#[test]
+fn the_audit_log_is_off_unless_asked_for_and_rotates_unless_told_not_to() {
+    assert_eq!(good("").audit, None);
+    let stdout = good("[audit]\noutput = 'stdout'\nwhen_full = 'block'\n").audit.unwrap();
+    assert_eq!(stdout, Audit { output: AuditOutput::Stdout, when_full: WhenFull::Block });
+    for (rotate, expected) in [
+        ("", Some(100 << 20)),
+        ("rotate = '2 KiB'", Some(2048)),
+        ("rotate = 0", None),
+        ("rotate = '0'", None),
+        ("rotate = 'never'", None),
+    ] {
+        let audit = good(&format!("[audit]\noutput = '/a/log'\n{rotate}\n")).audit.unwrap();
+        assert_eq!(audit.output, AuditOutput::File { path: "/a/log".into(), rotate: expected, keep: 10 }, "{rotate}");
+        assert_eq!(audit.when_full, WhenFull::Drop);
     }
 }
 
@@ -564,7 +670,7 @@ fn the_documented_configuration_has_every_key_and_loads_with_all_of_them() {
     assert_eq!((config.listeners[0].max_connections, config.cache.memory, config.registries.len()), (10_000, 256 << 20, 2));
     assert_eq!(config.registries[0].freshness.len(), 2);
     let sections = [&KEYS, &cache::KEYS, &listener::KEYS, &listener::ADMIN_KEYS, &registry::KEYS, &egress::KEYS];
-    let sections = sections.into_iter().chain([&super::policy::KEYS, &statement::KEYS, &conditions::KEYS]);
+    let sections = sections.into_iter().chain([&super::policy::KEYS, &statement::KEYS, &conditions::KEYS, &audit::KEYS]);
     for key in sections.flat_map(|keys| keys.known) {
         let said = everything().lines().any(|line| {
             line.starts_with(&format!("{key} ="))
@@ -578,7 +684,9 @@ fn the_documented_configuration_has_every_key_and_loads_with_all_of_them() {
 #[test]
 fn the_settings_that_hold_read_back_as_the_same() {
     let folder = folder();
-    for text in [String::new(), everything()] {
+    let never = "[audit]\noutput = 'a.log'\nrotate = 'never'\n".to_owned();
+    let stdout = "[audit]\noutput = 'stdout'\nwhen_full = 'block'\n".to_owned();
+    for text in [String::new(), everything(), never, stdout] {
         let settings = read(&text, folder.path()).unwrap().0.effective();
         let again = read(&settings.to_string(), folder.path()).unwrap_or_else(|faults| panic!("{faults}\n{settings}"));
         assert_eq!(again.0.effective(), settings);

@@ -35,6 +35,22 @@ pub(super) fn token_server(text: &str) -> Result<Url, Complaint> {
     Ok(url)
 }
 
+/// The URL of an outbound proxy: `http://host[:port]`.
+pub(super) fn proxy(text: &str) -> Result<Url, Complaint> {
+    const REMEDY: &str = "write http://host:port";
+    let url = plain(text).map_err(|complaint| match complaint.message.ends_with("has a user name or password in it") {
+        true => Complaint::new(complaint.message, "move it to the key proxy_credentials"),
+        false => Complaint::new(complaint.message, REMEDY),
+    })?;
+    if url.scheme() != "http" {
+        return Err(Complaint::new(format!("{text:?} is not http://: to the proxy itself there is no TLS"), REMEDY));
+    }
+    if url.path() != "/" || url.host_str().is_some_and(|host| host.contains('*')) {
+        return Err(Complaint::new(format!("{text:?} is more than a host and a port"), REMEDY));
+    }
+    Ok(url)
+}
+
 fn plain(text: &str) -> Result<Url, Complaint> {
     // Never quoted when something in it may be a password.
     let shown = if text.contains('@') { "the URL".to_owned() } else { format!("{text:?}") };

@@ -7,6 +7,7 @@ pub struct Error {
     /// What to do about it.
     pub kind: Kind,
     message: Box<str>,
+    detail: Option<Box<str>>,
 }
 
 /// The kinds of failure.
@@ -31,6 +32,16 @@ pub enum Kind {
 impl Error {
     /// An error that says `message`: what went wrong, where, and what to do.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into().into_boxed_str() }
+        Self { kind, message: message.into().into_boxed_str(), detail: None }
+    }
+
+    /// With what the message leaves out because clients read it too: addresses of the network that this proxy is in.
+    pub(super) fn with_detail(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into().into_boxed_str()), ..self }
+    }
+
+    /// What the operator alone is told instead of the message, where there is more to tell.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
     }
 }

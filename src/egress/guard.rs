@@ -3,9 +3,12 @@
 //! Sources: the IANA special-purpose address registries for IPv4 and IPv6, and the cloud providers' documented metadata
 //! addresses.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::{Error, Kind};
+use crate::config::Source;
 
 /// What an address is to the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +30,7 @@ const fn v6(a: u16, b: u16, c: u16, d: u16, h: u16) -> Ipv6Addr {
 }
 
 /// The IPv4 ranges that are not public.
-const SPECIAL_V4: [Ipv4Net; 18] = [
+pub(super) const SPECIAL_V4: [Ipv4Net; 18] = [
     Ipv4Net::new_assert(v4(0, 0, 0, 0), 8),
     Ipv4Net::new_assert(v4(10, 0, 0, 0), 8),
     Ipv4Net::new_assert(v4(100, 64, 0, 0), 10),
@@ -49,10 +52,10 @@ const SPECIAL_V4: [Ipv4Net; 18] = [
 ];
 
 /// Global unicast; everything outside is special.
-const GLOBAL_V6: Ipv6Net = Ipv6Net::new_assert(v6(0x2000, 0, 0, 0, 0), 3);
+pub(super) const GLOBAL_V6: Ipv6Net = Ipv6Net::new_assert(v6(0x2000, 0, 0, 0, 0), 3);
 
 /// The ranges within [`GLOBAL_V6`] that are not public: IETF protocols (Teredo among them), documentation, 6to4.
-const SPECIAL_V6: [Ipv6Net; 4] = [
+pub(super) const SPECIAL_V6: [Ipv6Net; 4] = [
     Ipv6Net::new_assert(v6(0x2001, 0, 0, 0, 0), 23),
     Ipv6Net::new_assert(v6(0x2001, 0xdb8, 0, 0, 0), 32),
     Ipv6Net::new_assert(v6(0x2002, 0, 0, 0, 0), 16),
@@ -63,7 +66,7 @@ const SPECIAL_V6: [Ipv6Net; 4] = [
 const NAT64: Ipv6Net = Ipv6Net::new_assert(v6(0x64, 0xff9b, 0, 0, 0), 96);
 
 /// AWS, ECS, EKS Pod Identity, Azure, Alibaba, Oracle and Scaleway; Google uses the first as well.
-const METADATA_V4: [Ipv4Addr; 7] = [
+pub(super) const METADATA_V4: [Ipv4Addr; 7] = [
     v4(169, 254, 169, 254),
     v4(169, 254, 170, 2),
     v4(169, 254, 170, 23),
@@ -105,6 +108,16 @@ pub(super) fn admits(address: IpAddr, exceptions: &[IpNet]) -> bool {
 pub(super) fn names_exactly(address: IpAddr, exceptions: &[IpNet]) -> bool {
     let reached = reached(address);
     exceptions.iter().any(|net| net.prefix_len() == net.max_prefix_len() && net.addr() == reached)
+}
+
+/// Those of `found` that connections from `source` can lead to.
+pub(super) fn leads_from(source: Option<&Source>, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Error> {
+    let Some(source) = source else { return Ok(found) };
+    let found: Vec<SocketAddr> = found.into_iter().filter(|address| source.reaches(address.ip())).collect();
+    if found.is_empty() {
+        return Err(Error::new(Kind::Unreachable, format!("{host} has no address of the same family as {source}")));
+    }
+    Ok(found)
 }
 
 /// The host that packets to `address` end at: mapped and NAT64 addresses are IPv4 hosts.

@@ -17,10 +17,14 @@ impl Own {
     /// Whether a connection to `target` would end at this proxy.
     pub(super) fn contains(&self, target: SocketAddr) -> bool {
         let ip = target.ip().to_canonical();
-        self.0.load().iter().any(|own| {
-            own.port() == target.port() && (own.ip().to_canonical() == ip || (own.ip().is_unspecified() && is_local(ip)))
-        })
+        let ends_at = |own: IpAddr| own == ip || if own.is_unspecified() { is_local(ip) } else { leads_to(ip, own) };
+        self.0.load().iter().any(|own| own.port() == target.port() && ends_at(own.ip().to_canonical()))
     }
+}
+
+/// Connecting to the unspecified address leads to loopback.
+fn leads_to(ip: IpAddr, own: IpAddr) -> bool {
+    ip.is_unspecified() && own.is_loopback()
 }
 
 /// Whether `ip` belongs to this machine: only then can a socket be bound to it. Sends nothing.
@@ -40,6 +44,7 @@ mod tests {
         own.set(vec!["127.0.0.1:5000".parse().unwrap(), "0.0.0.0:6000".parse().unwrap()]);
         assert!(contains(&own, "127.0.0.1:5000"));
         assert!(contains(&own, "[::ffff:127.0.0.1]:5000"));
+        assert!(contains(&own, "0.0.0.0:5000") && contains(&own, "0.0.0.0:6000") && !contains(&own, "0.0.0.0:7000"));
         assert!(!contains(&own, "127.0.0.1:5001"));
         assert!(!contains(&own, "127.0.0.2:5000"));
         assert!(contains(&own, "127.0.0.9:6000"));

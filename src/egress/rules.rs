@@ -7,8 +7,12 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::own::Own;
+use super::proxies::{Gate, Proxies};
 use super::{Class, Error, Kind, classify, guard};
-use crate::config::{self, HostPattern, RegistryMatch};
+use crate::config::{self, HostPattern, PrivateEndpoint, RegistryMatch, Source};
+
+/// Names of metadata services. What they resolve to is refused like any such address; through a proxy nobody here sees it.
+const METADATA_NAMES: [&str; 3] = ["metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"];
 
 /// What one configured registry may reach.
 #[derive(Debug)]
@@ -17,7 +21,10 @@ pub(super) struct Rules {
     pub(super) label: Arc<str>,
     endpoints: Vec<Endpoint>,
     exceptions: Vec<IpNet>,
-    private_endpoint: Option<SocketAddr>,
+    private_endpoint: Option<PrivateEndpoint>,
+    /// Where connections start from.
+    pub(super) source: Option<Source>,
+    proxies: Proxies,
 }
 
 #[derive(Debug)]
@@ -52,7 +59,9 @@ impl Rules {
             label: registry.label().into(),
             endpoints: api.chain(realm).chain(blobs).chain(shared).collect(),
             exceptions: registry.addresses.clone(),
-            private_endpoint: registry.private_endpoint,
+            private_endpoint: registry.private_endpoint.clone(),
+            source: registry.source.clone(),
+            proxies: Proxies::new(registry, egress),
         }
     }
 
@@ -65,46 +74,89 @@ impl Rules {
         }
         let (name, port) = (bare(&host), port(url));
         let endpoint = self.endpoint(url, &name, port)?;
-        let Some(address) = literal(&host) else { return Ok(()) };
+        let proxied = self.proxy(url).is_some();
+        let Some(address) = literal(&host) else {
+            if proxied && METADATA_NAMES.contains(&name.trim_end_matches('.')) {
+                return Err(self.forbidden(&name, "it is a cloud's metadata service"));
+            }
+            return Ok(());
+        };
         let target = SocketAddr::new(address, port);
         self.refuse_own(&name, target, own)?;
         let admitted = match (endpoint.role, classify(address)) {
             (_, Class::Metadata) | (Role::Shared, _) => guard::admits(address, &self.exceptions),
             (Role::Api | Role::Named, _) => true,
         };
-        if admitted { Ok(()) } else { Err(self.address_refused(&name, address)) }
+        if !admitted {
+            return Err(self.address_refused(&name, address));
+        }
+        let source = self.source.as_ref().filter(|_| !proxied);
+        guard::leads_from(source, &name, vec![target]).map(|_| ())
+    }
+
+    /// The proxy that an exchange with `url` goes through, with its place among [`proxies`](Self::proxies).
+    pub(super) fn proxy(&self, url: &Url) -> Option<(usize, &Arc<Gate>)> {
+        self.proxies.of(url).filter(|_| !self.is_private(url))
+    }
+
+    /// How many proxies there are.
+    pub(super) fn proxies(&self) -> usize {
+        self.proxies.len()
     }
 
     /// The addresses to connect to for `host`, which resolved to `found`. All of them must be fit: one that is not tells of a
     /// name under foreign control (DNS rebinding).
     pub(super) fn admit(&self, host: &str, found: Vec<SocketAddr>, own: &Own) -> Result<Vec<SocketAddr>, Error> {
-        if found.is_empty() {
-            return Err(Error::new(Kind::Unreachable, format!("{host} resolves to no address")));
-        }
         let loopback = host == "localhost" && self.endpoints.iter().any(|e| e.role != Role::Shared && e.pattern.host == host);
         for address in &found {
-            let ip = address.ip().to_canonical();
-            if !(guard::admits(ip, &self.exceptions) || (loopback && ip.is_loopback())) {
-                return Err(self.address_refused(host, ip));
-            }
+            self.admit_one(host, address.ip().to_canonical(), loopback)?;
             self.refuse_own_ports(host, *address, own)?;
         }
-        Ok(found)
+        guard::leads_from(self.source.as_ref(), host, found)
     }
 
-    /// Where to connect for `host` instead of resolving it.
-    pub(super) fn private_endpoint(&self, host: &str, own: &Own) -> Option<Result<SocketAddr, Error>> {
-        let address = self.private_endpoint.filter(|_| self.api(host).next().is_some())?;
-        let metadata = classify(address.ip()) == Class::Metadata && !guard::names_exactly(address.ip(), &self.exceptions);
-        let refused = if metadata { Err(self.address_refused(host, address.ip())) } else { Ok(()) };
-        Some(refused.and_then(|()| self.refuse_own(host, address, own)).map(|()| address))
+    fn admit_one(&self, host: &str, ip: IpAddr, loopback: bool) -> Result<(), Error> {
+        let admitted = guard::admits(ip, &self.exceptions) || (loopback && ip.is_loopback());
+        if admitted { Ok(()) } else { Err(self.address_refused(host, ip)) }
+    }
+
+    /// Where to connect for `host` instead of to its own addresses.
+    pub(super) fn private_endpoint(&self, host: &str) -> Option<&PrivateEndpoint> {
+        self.private_endpoint.as_ref().filter(|_| self.api(host).next().is_some())
+    }
+
+    /// The addresses to connect to for `host`, whose private `endpoint` has those that were `found`. An address that is written
+    /// is meant, but for a cloud's metadata; those of a name must be fit like any.
+    pub(super) fn admit_private(
+        &self,
+        host: &str,
+        endpoint: &PrivateEndpoint,
+        found: Vec<SocketAddr>,
+        own: &Own,
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let name = endpoint.host();
+        for address in &found {
+            let ip = address.ip().to_canonical();
+            let meant = matches!(endpoint, PrivateEndpoint::Address(_)) && classify(ip) != Class::Metadata;
+            if !meant {
+                self.admit_one(&name, ip, name == "localhost")?;
+            }
+            self.refuse_own_ports(host, SocketAddr::new(ip, endpoint.port()), own)?;
+        }
+        let found = found.into_iter().map(|address| SocketAddr::new(address.ip(), endpoint.port())).collect();
+        guard::leads_from(self.source.as_ref(), &name, found)
     }
 
     /// The port to connect to instead of `url`'s own.
     pub(super) fn private_port(&self, url: &Url) -> Option<u16> {
-        let private = self.private_endpoint?.port();
-        let applies = self.api(url.host_str()?).any(|endpoint| endpoint.pattern.port == url.port_or_known_default());
-        (applies && Some(private) != url.port_or_known_default()).then_some(private)
+        let private = self.private_endpoint.as_ref()?.port();
+        (self.is_private(url) && Some(private) != url.port_or_known_default()).then_some(private)
+    }
+
+    /// Whether an exchange with `url` goes to the private endpoint.
+    fn is_private(&self, url: &Url) -> bool {
+        let port = url.port_or_known_default();
+        self.private_endpoint.is_some() && self.api(url.host_str().unwrap_or_default()).any(|api| api.pattern.port == port)
     }
 
     fn api<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Endpoint> {
@@ -127,8 +179,9 @@ impl Rules {
 
     fn refuse_own(&self, host: &str, address: SocketAddr, own: &Own) -> Result<(), Error> {
         if own.contains(address) {
-            let what = format!("registry {}: {host} is this proxy itself ({address}); point urls at the real registry", self.label);
-            return Err(Error::new(Kind::Loop, what));
+            let what = format!("registry {}: {host} is this proxy itself; point it at the real registry", self.label);
+            let detail = format!("registry {}: {host} is this proxy itself ({address})", self.label);
+            return Err(Error::new(Kind::Loop, what).with_detail(detail));
         }
         Ok(())
     }
@@ -150,11 +203,12 @@ impl Rules {
     fn address_refused(&self, host: &str, address: IpAddr) -> Error {
         let remedy = match classify(address) {
             Class::Metadata => {
-                format!("it is a cloud metadata address; only addresses = [\"{address}/{}\"] would allow it", bits(address))
+                "that is an address of a cloud's metadata; only its own network in addresses would allow it".to_owned()
             }
-            _ => format!("it is not a public address; if it is meant, name its network in addresses of registry {}", self.label),
+            _ => format!("that is not a public address; if it is meant, name its network in addresses of registry {}", self.label),
         };
-        self.forbidden(&format!("{host} at {address}"), &remedy)
+        let detail = format!("registry {} may not connect to {host} at {address}: {remedy}", self.label);
+        self.forbidden(host, &remedy).with_detail(detail)
     }
 
     fn forbidden(&self, place: &str, remedy: &str) -> Error {
@@ -202,10 +256,6 @@ fn port(url: &Url) -> u16 {
 fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
-fn bits(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
 }
 
 #[cfg(test)]

@@ -182,6 +182,8 @@ pub(crate) fn registry(url: &str) -> config::Registry {
         blob_hosts: Vec::new(),
         addresses: Vec::new(),
         private_endpoint: None,
+        source: None,
+        proxy: config::ProxyChoice::Shared,
         max_connections: 8,
         credentials: None,
         freshness: Vec::new(),
@@ -198,6 +200,7 @@ pub(crate) fn config(registries: impl IntoIterator<Item = config::Registry>) -> 
         egress: config::Egress::default(),
         limits: Vec::new(),
         policy: config::Policy::without_statements(config::Effect::Allow),
+        audit: None,
     }
 }
 

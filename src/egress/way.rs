@@ -8,7 +8,7 @@ use super::own::Own;
 use super::rules::Rules;
 use super::tls::Tls;
 use super::{Error, Kind};
-use crate::config;
+use crate::config::{self, Config};
 
 /// What one configured registry may reach and how: its hosts, addresses and certificates. Made once per `[[registry]]`; for
 /// a wildcard, all hosts that its name matches share it.
@@ -16,9 +16,23 @@ use crate::config;
 pub struct Way {
     pub(super) rules: Arc<Rules>,
     pub(super) tls: Arc<Tls>,
-    /// The client with its connection pool, made at first use.
-    pub(super) client: tokio::sync::OnceCell<reqwest::Client>,
+    /// The client without a proxy, with its connection pool; made at first use.
+    pub(super) direct: Made,
+    /// The clients of the proxies, in the order of the rules.
+    pub(super) proxied: Vec<Made>,
 }
+
+/// What is wrong with the certificate files that `config` names for its registries, one error per registry. Blocks on the disk.
+pub fn check_certificates(config: &Config) -> Vec<Error> {
+    let named = |registry: &&Arc<config::Registry>| registry.ca.is_some() || registry.client_certificate.is_some();
+    let check = |registry: &Arc<config::Registry>| {
+        Tls::check(registry).err().map(|error| Error::new(error.kind, format!("registry {}: {error}", registry.label())))
+    };
+    config.registries.iter().filter(named).filter_map(check).collect()
+}
+
+/// A client that is made at first use.
+pub(super) type Made = tokio::sync::OnceCell<reqwest::Client>;
 
 impl Way {
     /// The way of `registry`. Reads its certificate files.
@@ -34,7 +48,8 @@ impl Way {
             return Err(Error::new(Kind::Setup, what));
         }
         let rules = Arc::new(Rules::new(registry, egress));
-        Ok(Self { rules, tls: Arc::new(Tls::read(registry)?), client: tokio::sync::OnceCell::new() })
+        let proxied = std::iter::repeat_with(Made::default).take(rules.proxies()).collect();
+        Ok(Self { rules, tls: Arc::new(Tls::read(registry)?), direct: Made::default(), proxied })
     }
 
     /// The registry's name in metrics and messages.

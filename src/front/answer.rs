@@ -7,7 +7,7 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Body, Fault, FaultKind};
-use crate::oci::error_body;
+use crate::oci::{ErrorCode, error_body};
 
 /// Carries a fault's code and message, because the answer to HEAD has no body that could.
 const ERROR_REASON: HeaderName = HeaderName::from_static("x-error-reason");
@@ -52,6 +52,8 @@ pub struct Answer {
     pub(super) length: Option<u64>,
     /// Why this is an error, for the log.
     pub(super) reason: Option<String>,
+    /// The code of this error.
+    pub(super) code: Option<ErrorCode>,
 }
 
 impl Answer {
@@ -77,7 +79,7 @@ impl Answer {
         if let Some(after) = fault.retry_after {
             answer = answer.header(RETRY_AFTER, whole_seconds(after).to_string());
         }
-        answer.reason = Some(fault.message);
+        (answer.reason, answer.code) = (Some(fault.message), Some(fault.code));
         answer
     }
 
@@ -116,7 +118,7 @@ impl Answer {
     }
 
     fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Body::Empty, length: Some(0), reason: None }
+        Self { status, headers: HeaderMap::new(), body: Body::Empty, length: Some(0), reason: None, code: None }
     }
 }
 
@@ -135,7 +137,6 @@ fn field_value(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::ErrorCode;
 
     fn fault(kind: FaultKind, message: &str) -> Answer {
         Answer::fault(Fault::new(kind, ErrorCode::Denied, message))

@@ -18,6 +18,8 @@ pub struct Fault {
     pub code: ErrorCode,
     /// The message in the body, for the client's user and for the log. Never holds a secret.
     pub message: String,
+    /// What the log says instead, where that is more than clients are told.
+    pub detail: Option<String>,
     /// When to try again.
     pub retry_after: Option<Duration>,
 }
@@ -77,7 +79,7 @@ impl FaultKind {
 impl Fault {
     /// A fault without a time to try again.
     pub fn new(kind: FaultKind, code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { kind, code, message: message.into(), retry_after: None }
+        Self { kind, code, message: message.into(), detail: None, retry_after: None }
     }
 
     /// No room here for what is asked now; there may be in 2 s.

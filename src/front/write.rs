@@ -56,7 +56,8 @@ impl<'a> Writer<'a> {
     /// Writes everything but the end marks that `ServerSession::finish` adds. After an error, or when the future is dropped,
     /// the session must not be finished: what the client has is not the whole. `head_only`: the request was HEAD.
     pub(super) async fn send(mut self, answer: Answer, head_only: bool) -> Result<(), Cut> {
-        let Answer { status, headers, body, length, reason } = answer;
+        let Answer { status, headers, body, length, reason, code } = answer;
+        self.outcome.error_code = code;
         self.outcome.reason = self.outcome.reason.take().or(reason);
         let framed = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let header = self.header(status, &headers, length, framed)?;

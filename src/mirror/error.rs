@@ -26,7 +26,8 @@ pub enum Kind {
     Internal,
 }
 
-/// Why there is no answer. Its text is meant for the client and the log alike and never holds a secret.
+/// Why there is no answer. Its text is meant for the client, and for the log where there is no [`detail`](Self::detail); it
+/// never holds a secret.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -35,13 +36,14 @@ pub struct Error {
     /// When asking again makes sense, where somebody said.
     pub retry_after: Option<Duration>,
     message: String,
+    detail: Option<String>,
     /// What the upstream's failure was, where it was one.
     upstream: Option<upstream::Kind>,
 }
 
 impl Error {
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, retry_after: None, message: message.into(), upstream: None }
+        Self { kind, retry_after: None, message: message.into(), detail: None, upstream: None }
     }
 
     pub(super) fn after(mut self, retry_after: Duration) -> Self {
@@ -63,6 +65,11 @@ impl Error {
 
     pub(super) fn stopped() -> Self {
         Self::new(Kind::Overloaded, "the proxy is stopping; ask again")
+    }
+
+    /// What the operator alone is told instead of the text, where there is more to tell.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
     }
 
     /// Whether it may be about the repository that was asked through, so that asking through another one may go better.
@@ -101,7 +108,8 @@ impl From<upstream::Error> for Error {
             | upstream::Kind::Forbidden
             | upstream::Kind::Loop => Kind::BadGateway,
         };
-        Self { kind, retry_after: error.retry_after, message: error.to_string(), upstream: Some(error.kind) }
+        let (message, detail) = (error.to_string(), error.detail().map(str::to_owned));
+        Self { kind, retry_after: error.retry_after, message, detail, upstream: Some(error.kind) }
     }
 }
 

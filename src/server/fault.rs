@@ -1,13 +1,19 @@
 //! What is said to a client when there is nothing to serve: which kind of fault, in the specification's words.
 
+use std::time::Duration;
+
 use super::path::PathError;
 use super::route::RouteError;
 use crate::front::{Fault, FaultKind};
-use crate::mirror::{Error, Kind};
+use crate::mirror::{Circle, Error, Kind};
 use crate::oci::ErrorCode;
 use crate::policy::Refusal;
 use crate::quota::Over;
 use crate::request::{Item, Target};
+use crate::telemetry::Full;
+
+/// When to try again what could not be recorded.
+const UNRECORDED: Duration = Duration::from_secs(5);
 
 pub(super) fn bad_request(code: ErrorCode, message: impl std::fmt::Display) -> Fault {
     Fault::new(FaultKind::BadRequest, code, message.to_string())
@@ -38,6 +44,12 @@ pub(super) fn route(error: RouteError) -> Fault {
     }
 }
 
+/// Nothing may be answered that is not recorded.
+#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+pub(super) fn unrecorded(full: Full) -> Fault {
+    Fault::new(FaultKind::Overloaded, ErrorCode::Unavailable, full.to_string()).retry_after(UNRECORDED)
+}
+
 /// To a load balancer's own connection, which may ask how we are and nothing else.
 pub(super) fn probe() -> Fault {
     let message = "a health check of a load balancer may read /readyz only";
@@ -47,6 +59,15 @@ pub(super) fn probe() -> Fault {
 /// 503 and not 429, at which containerd tries again without a pause and podman sits out 30 s.
 pub(super) fn over(over: &Over) -> Fault {
     Fault::new(FaultKind::Overloaded, ErrorCode::TooManyRequests, over.to_string()).retry_after(over.after)
+}
+
+/// To a request that goes round in a circle, and would be asked upstream again for ever.
+pub(super) fn circle(circle: Circle) -> Fault {
+    let message = match circle {
+        Circle::Here => "this request came from this very proxy: an upstream's address leads back here",
+        Circle::TooMany => "this request has passed 8 proxies, and likely goes round in a circle: check their upstreams",
+    };
+    Fault::new(FaultKind::BadGateway, ErrorCode::Unavailable, message)
 }
 
 pub(super) fn refused(refusal: &Refusal, target: &Target) -> Fault {
@@ -70,6 +91,7 @@ pub(super) fn mirror(error: &Error, target: &Target) -> Fault {
     };
     let mut fault = Fault::new(kind, code, error.to_string());
     fault.retry_after = error.retry_after;
+    fault.detail = error.detail().map(str::to_owned);
     fault
 }
 

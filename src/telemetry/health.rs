@@ -1,12 +1,12 @@
 //! Which parts are well, for `/readyz`, the log and a metric.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// The parts that have said something of their health.
-#[derive(Debug, Default)]
+/// The parts that have said something of their health. Clones are one and the same.
+#[derive(Clone, Debug, Default)]
 pub struct Health {
-    parts: Mutex<BTreeMap<&'static str, Part>>,
+    parts: Arc<Mutex<BTreeMap<&'static str, Part>>>,
 }
 
 #[derive(Debug)]

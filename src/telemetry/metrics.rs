@@ -2,6 +2,8 @@
 //!
 //! Labels never hold what a stranger chooses: registries are the configured names, everything else is a word of ours.
 
+mod audit;
+
 use std::time::Duration;
 
 use prometheus::{
@@ -10,6 +12,7 @@ use prometheus::{
 
 use super::{Health, Outcome};
 use crate::request::Served;
+pub(super) use audit::AuditMetrics;
 
 /// How an exchange with an upstream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +88,7 @@ pub struct Metrics {
     commit_seconds: Histogram,
     log_lines_dropped: IntCounter,
     healthy: IntGaugeVec,
+    pub(super) audit: AuditMetrics,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -211,6 +215,7 @@ impl Metrics {
                 .add(Histogram::with_opts(options("roadstead_commit_seconds", "Time to make a verified blob durable."))),
             log_lines_dropped: make
                 .counter("roadstead_access_log_dropped_total", "Access log lines dropped because the output did not keep up."),
+            audit: AuditMetrics::new(&make),
             healthy: make.gauges("roadstead_healthy", "1 where a part of the proxy works, 0 where it is in trouble.", &["part"]),
             registry: make.0.clone(),
         };

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Telemetry;
+use super::{Place, Telemetry, text};
+use crate::oci::{Digest, ErrorCode};
 use crate::request::{Action, Caller, Decision, Served, Target};
 
 /// The story of one request. Whoever serves fills in what it learns; dropping it counts and logs, also when the client left
@@ -15,7 +16,7 @@ pub struct Outcome {
     pub id: String,
     /// The method as sent, shortened.
     pub method: String,
-    /// Path and query as sent, shortened, without what could break a log line.
+    /// Path and query as sent, shortened, without what could break a log line or be a secret.
     pub path: String,
     /// The client's own name for itself, shortened.
     pub user_agent: Option<String>,
@@ -27,6 +28,10 @@ pub struct Outcome {
     pub target: Option<Target>,
     /// What was to be done.
     pub action: Option<Action>,
+    /// The digest that the tag which was asked for meant.
+    pub resolved: Option<Digest>,
+    /// What the manifest was served as.
+    pub media_type: Option<String>,
     /// What the policy said, where it was asked.
     pub decision: Option<Decision>,
     /// Where the answer came from.
@@ -37,12 +42,12 @@ pub struct Outcome {
     pub sent: u64,
     /// Why the answer is an error or was cut short, in words for the operator.
     pub reason: Option<String>,
+    /// The code of an error answer.
+    pub error_code: Option<ErrorCode>,
+    pub(super) place: Place,
     pub(super) started: Instant,
     pub(super) first_byte: Option<Instant>,
 }
-
-/// What a stranger wrote is kept to this many characters in logs.
-const MAX_TEXT: usize = 512;
 
 impl Outcome {
     /// Opens the story of a request.
@@ -50,18 +55,22 @@ impl Outcome {
         Self {
             telemetry: telemetry.clone(),
             id: format!("{:016x}", rand::random::<u64>()),
-            method: printable(method),
-            path: printable(path),
+            method: text::printable(method),
+            path: text::target(path),
             user_agent: None,
             caller: None,
             registry_label: None,
             target: None,
             action: None,
+            resolved: None,
+            media_type: None,
             decision: None,
             served: None,
             status: 0,
             sent: 0,
             reason: None,
+            error_code: None,
+            place: Place::default(),
             started: Instant::now(),
             first_byte: None,
         }
@@ -70,7 +79,7 @@ impl Outcome {
     /// Notes who asks.
     pub fn caller(&mut self, caller: &Caller, user_agent: Option<&str>) {
         self.caller = Some(caller.clone());
-        self.user_agent = user_agent.map(printable);
+        self.user_agent = user_agent.map(text::printable);
     }
 
     /// Notes what is asked for.
@@ -78,6 +87,11 @@ impl Outcome {
         self.action = Some(target.action());
         self.target = Some(target.clone());
         self.registry_label = Some(registry_label);
+    }
+
+    /// Has the audit log take this request's record at `place`.
+    pub fn record_at(&mut self, place: Place) {
+        self.place = place;
     }
 
     /// The head of the answer goes out now, with `status`.
@@ -97,11 +111,10 @@ impl Drop for Outcome {
         let telemetry = self.telemetry.clone();
         telemetry.metrics.record(self);
         telemetry.access.write(self, &telemetry.metrics);
+        if let Some(audit) = &telemetry.audit {
+            audit.request(self);
+        }
     }
-}
-
-fn printable(text: &str) -> String {
-    text.chars().take(MAX_TEXT).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

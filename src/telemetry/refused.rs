@@ -24,5 +24,8 @@ impl Telemetry {
         let RefusedConnection { listener, peer, reason, detail } = refused;
         self.metrics.connection_refused(listener, reason);
         tracing::debug!(%listener, %peer, reason, detail, "connection refused");
+        if let Some(audit) = &self.audit {
+            audit.connection(refused);
+        }
     }
 }

@@ -16,6 +16,7 @@ pub struct Error {
     pub retry_after: Option<Duration>,
     registry: Arc<str>,
     what: Arc<str>,
+    detail: Option<Arc<str>>,
 }
 
 /// The kinds of failure.
@@ -48,7 +49,12 @@ pub enum Kind {
 impl Error {
     /// An error of `registry`: what went wrong, where, and what to do.
     pub fn new(kind: Kind, registry: &str, what: impl Into<String>) -> Self {
-        Self { kind, retry_after: None, registry: registry.into(), what: what.into().into() }
+        Self { kind, retry_after: None, registry: registry.into(), what: what.into().into(), detail: None }
+    }
+
+    /// What the operator alone is told instead of the text, where there is more to tell.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
     }
 
     pub(super) fn of_kind(self, kind: Kind) -> Self {
@@ -67,7 +73,7 @@ impl Error {
             egress::Kind::TimedOut => Kind::TimedOut,
             egress::Kind::TooLarge | egress::Kind::Setup => Kind::Failed,
         };
-        Self::new(kind, registry, error.to_string())
+        Self { detail: error.detail().map(Arc::from), ..Self::new(kind, registry, error.to_string()) }
     }
 
     pub(super) fn from_credentials(registry: &str, host: &str, error: &credentials::Error) -> Self {

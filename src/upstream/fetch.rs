@@ -8,7 +8,7 @@ use url::Url;
 
 use super::base::{self, Base};
 use super::redirect::{Refusal, Trail, is_redirect};
-use super::{Error, Kind, Via, status};
+use super::{Error, Kind, status};
 use crate::credentials::{Authenticator, Scope};
 use crate::egress::{self, Body, Client, Request, Response, Way};
 use crate::oci::ACCEPT_MANIFESTS;
@@ -54,7 +54,7 @@ pub(super) struct Source {
 pub(super) struct Line<'a> {
     pub(super) client: &'a Client,
     pub(super) way: &'a Way,
-    pub(super) via: &'a Via,
+    pub(super) via: &'a HeaderValue,
 }
 
 impl Line<'_> {
@@ -90,7 +90,7 @@ impl Line<'_> {
             (ACCEPT, HeaderValue::from_static(ACCEPT_MANIFESTS)),
             // What is stored is what has the digest: no encoding in between.
             (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
-            (VIA, self.via.value().clone()),
+            (VIA, self.via.clone()),
         ]);
         headers.extend(authorization.map(|value| (AUTHORIZATION, value.clone())));
         headers.extend(ask.range.as_ref().map(|value| (RANGE, value.clone())));

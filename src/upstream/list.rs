@@ -6,9 +6,10 @@ use http::{Method, StatusCode};
 use url::Url;
 
 use super::connections::Use;
-use super::fetch::Ask;
+use super::fetch::{Ask, Fetched};
+use super::link::{self, Elsewhere};
 use super::registry::Choice;
-use super::{Error, Registry, link};
+use super::{Error, Kind, Registry};
 use crate::oci::{self, Digest, RepositoryName};
 
 /// The largest page that is read, in bytes.
@@ -95,12 +96,17 @@ impl Registry {
         if answer.status != StatusCode::OK {
             return Err(answer.failure(self.label()));
         }
-        let next = link::next(&answer.headers, &ask.url);
+        let next = link::next(&answer.headers, &ask.url).map_err(|elsewhere| self.elsewhere(&answer, elsewhere))?;
         let media_type = answer.header(CONTENT_TYPE).and_then(oci::media_type).map(str::to_owned);
         let filters_applied =
             answer.header("oci-filters-applied").filter(|filters| filters.len() <= MAX_FILTERS).map(str::to_owned);
         let body = answer.body.collect(MAX_LIST).await.map_err(|error| Error::from_egress(self.label(), &error))?;
         Ok(ListReply { body, media_type, filters_applied, next })
+    }
+
+    fn elsewhere(&self, answer: &Fetched, Elsewhere(place): Elsewhere) -> Error {
+        let what = format!("{} says that the list goes on at {place}, which is not followed", answer.host);
+        self.error(Kind::Forbidden, what)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderValue, Method};
 use tokio::time::{Instant, Timeout, timeout, timeout_at};
 
 use super::base::{Base, concrete};
@@ -36,8 +36,9 @@ pub(super) struct Shared {
 /// One upstream registry: its URLs in order, its credentials and its cap on connections.
 pub struct Registry {
     shared: Arc<Shared>,
-    sources: Vec<Source>,
-    health: Mutex<Health>,
+    sources: Arc<[Source]>,
+    health: Arc<Mutex<Health>>,
+    via: HeaderValue,
 }
 
 /// Which URLs (by index) are not asked as configured.
@@ -67,9 +68,9 @@ impl Shared {
             let authenticator = Authenticator::new(base.as_url().clone(), realm.clone(), self.tokens.clone());
             Some(Source { base, authenticator })
         };
-        let sources = self.config.urls.iter().map(source).collect::<Option<Vec<_>>>()?;
-        let health = Mutex::new(Health::new(sources.len()));
-        Some(Registry { shared: self.clone(), sources, health })
+        let sources = self.config.urls.iter().map(source).collect::<Option<Arc<[_]>>>()?;
+        let health = Arc::new(Mutex::new(Health::new(sources.len())));
+        Some(Registry { shared: self.clone(), sources, health, via: self.via.value().clone() })
     }
 }
 
@@ -77,6 +78,11 @@ impl Registry {
     /// The configured registry's name, for metrics.
     pub fn label(&self) -> &str {
         self.shared.way.label()
+    }
+
+    /// The same registry, asked with this `Via`.
+    pub fn with_via(&self, via: HeaderValue) -> Self {
+        Self { shared: self.shared.clone(), sources: self.sources.clone(), health: self.health.clone(), via }
     }
 
     /// How the registry is configured.
@@ -151,7 +157,7 @@ impl Registry {
 
     /// Sends `ask` to the URL at `index`.
     pub(super) async fn fetch(&self, index: usize, ask: &Ask) -> Result<Fetched, Error> {
-        let line = Line { client: &self.shared.client, way: &self.shared.way, via: &self.shared.via };
+        let line = Line { client: &self.shared.client, way: &self.shared.way, via: &self.via };
         line.fetch(&self.sources[index], ask).await
     }
 

@@ -6,9 +6,11 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod access;
+mod audit;
 mod bounds;
 mod crash;
 mod downloads;
+mod egress;
 mod endpoints;
 mod kit;
 mod layers;

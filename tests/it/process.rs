@@ -157,6 +157,51 @@ async fn check_accepts_the_documented_file_and_names_every_fault_of_a_bad_one() 
 }
 
 #[tokio::test]
+async fn check_finds_certificate_files_that_are_of_no_use() {
+    let (ca, folder) = (Ca::new(), tempfile::TempDir::new().unwrap());
+    let (ours, other) = (ca.issue(&["us.test"]), ca.issue(&["other.test"]));
+    let broken = "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n";
+    let check = async |authority: &str, key: &str| {
+        let file = folder.path().join("roadstead.toml");
+        let files = [("ca.pem", authority), ("us.crt", &ours.certificate_pem), ("us.key", key)];
+        files.iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).unwrap());
+        let keys = "ca = 'ca.pem'\nclient_certificate = { certificate = 'us.crt', key = 'us.key' }\n";
+        std::fs::write(&file, format!("[[registry]]\nname = 'r.test'\nurls = ['https://r.test']\n{keys}")).unwrap();
+        run(&["check", "--config", file.to_str().unwrap()]).await
+    };
+    let good = check(&ca.pem(), &ours.key_pem).await;
+    assert_eq!((good.status.code(), text(&good.stderr)), (Some(0), ""));
+    assert_one_complaint(&check(broken, &ours.key_pem).await, &["r.test", "ca.pem"]);
+    assert_one_complaint(&check(&ca.pem(), &other.key_pem).await, &["r.test", "client_certificate", "us.crt"]);
+}
+
+#[tokio::test]
+async fn egress_plan_prints_in_each_format() {
+    let plan = async |format: &[&str]| {
+        let output = run(&[&["egress", "plan"], format].concat()).await;
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = plan(&[]).await;
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    for line in [
+        "registry-1.docker.io 443 api docker.io",
+        "auth.docker.io 443 token realm docker.io",
+        "production.cloudflare.docker.com 443 blob host docker.io",
+        "*.pkg.dev 443 api *.pkg.dev",
+        "* 53 dns all",
+    ] {
+        assert!(table.lines().any(|row| words(row) == line), "{line} is missing in\n{table}");
+    }
+    let json: Vec<serde_json::Value> = serde_json::from_str(&plan(&["--format", "json"]).await).unwrap();
+    assert_eq!(json.len() + 1, table.lines().count(), "each entry is one row below the head");
+    assert_eq!((&json[0]["host"], &json[0]["reason"]), (&"registry-1.docker.io".into(), &"api".into()));
+    let policy = plan(&["--format", "networkpolicy"]).await;
+    let policy = yaml_rust2::YamlLoader::load_from_str(&policy).unwrap();
+    assert_eq!(policy[0]["kind"].as_str(), Some("NetworkPolicy"));
+}
+
+#[tokio::test]
 async fn rm_asks_the_running_proxy_or_else_opens_the_folder() {
     let hub = Registry::start().await;
     let image = hub.push_image("library/app", "latest", &[layer(1000)]);

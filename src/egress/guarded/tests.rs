@@ -162,7 +162,7 @@ async fn one_unfit_address_spoils_the_name_and_nothing_is_connected() {
     let way = way_of(&named("http://r.test"));
     let error = exchange(names).exchange(&way, get("http://r.test/")).await.unwrap_err();
     assert_eq!(error.kind, Kind::Forbidden);
-    assert!(error.to_string().contains("fe80::1"), "{error}");
+    assert!(error.detail().unwrap().contains("fe80::1"), "{error}");
     assert!(server.requests.try_recv().is_err());
 }
 
@@ -199,6 +199,8 @@ async fn unreachable_is_told_from_broken() {
     let error = guarded.exchange(&nowhere, get("https://nowhere.test")).await.unwrap_err();
     assert_eq!(error.kind, Kind::Unreachable);
     assert!(error.to_string().contains("no such name here"), "{error}");
+    let error = exchange(known("r.test", &[])).exchange(&way_of(&named("http://r.test")), get("http://r.test")).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Unreachable);
 
     let server = serve("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", None).await;
     let url = format!("http://{}/?signature=secret", server.address);
@@ -228,7 +230,7 @@ async fn a_private_endpoint_changes_neither_name_nor_certificate() {
     let mut server = serve(HELLO, Some(authority.plain_acceptor("r.test"))).await;
     let mut registry = registry("https://r.test:8443");
     registry.ca = Some(authority.file.path().to_owned());
-    registry.private_endpoint = Some(server.address);
+    registry.private_endpoint = Some(config::PrivateEndpoint::Address(server.address));
     let names = Arc::<Known>::default();
     let guarded = exchange(names.clone());
     guarded.exchange(&way_of(&registry), get("https://r.test:8443/")).await.unwrap();
@@ -288,4 +290,120 @@ async fn dropping_an_exchange_closes_its_connection() {
     };
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.unwrap();
+}
+
+fn through(proxy: SocketAddr, credentials: Option<config::Credentials>) -> config::Egress {
+    let url = format!("http://{proxy}").parse().unwrap();
+    config::Egress { proxy: config::SharedProxy::Given(config::Proxy { url, credentials }), ..Default::default() }
+}
+
+/// A proxy that hands every tunnel to one server, and says what it was asked for.
+async fn tunnels_to(server: SocketAddr) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, requests) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(client.read_u8().await.unwrap());
+            }
+            let _ = sender.send(String::from_utf8(head).unwrap());
+            client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").await.unwrap();
+            let mut server = TcpStream::connect(server).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        }
+    });
+    Server { address, requests }
+}
+
+#[tokio::test]
+async fn https_goes_through_a_proxy_as_a_tunnel_and_no_name_is_looked_up_here() {
+    let authority = Authority::new();
+    let mut server = serve(HELLO, Some(authority.plain_acceptor("r.test"))).await;
+    let mut proxy = tunnels_to(server.address).await;
+    let credentials = config::Credentials { username: "us".to_owned(), password: config::Secret::new("s3cret") };
+    let mut registry = registry("https://r.test");
+    registry.ca = Some(authority.file.path().to_owned());
+    let way = Way::new(&registry, &through(proxy.address, Some(credentials))).unwrap();
+    let names = Arc::<Known>::default();
+    let response = exchange(names.clone()).exchange(&way, get("https://r.test/v2/?a=b")).await.unwrap();
+    assert_eq!(response.body.collect(100).await.unwrap(), "hello");
+    let asked = proxy.requests.recv().await.unwrap();
+    assert!(asked.starts_with("CONNECT r.test:443 HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.to_lowercase().contains("proxy-authorization: basic dxm6cznjcmv0\r\n"), "{asked}");
+    let inside = server.requests.recv().await.unwrap().to_lowercase();
+    assert!(inside.starts_with("get /v2/?a=b ") && !inside.contains("proxy-authorization"), "{inside}");
+    assert_eq!(names.asked.load(Ordering::Relaxed), 0);
+    let other = exchange(names).exchange(&way, get("https://other.test/")).await.unwrap_err();
+    assert_eq!((other.kind, proxy.requests.try_recv().is_err()), (Kind::Forbidden, true), "an undeclared name");
+}
+
+#[tokio::test]
+async fn http_goes_through_a_proxy_whole_and_one_that_fails_is_named() {
+    let mut proxy = serve(HELLO, None).await;
+    let way = Way::new(&registry("http://r.test:5000"), &through(proxy.address, None)).unwrap();
+    exchange(Arc::default()).exchange(&way, get("http://r.test:5000/v2/")).await.unwrap();
+    let asked = proxy.requests.recv().await.unwrap();
+    assert!(asked.starts_with("GET http://r.test:5000/v2/ HTTP/1.1\r\n"), "{asked}");
+
+    let refusing = serve("HTTP/1.1 407 x\r\nContent-Length: 0\r\n\r\n", None).await;
+    let way = Way::new(&registry("https://r.test"), &through(refusing.address, None)).unwrap();
+    let error = exchange(Arc::default()).exchange(&way, get("https://r.test/")).await.unwrap_err();
+    let told = format!("r.test through the proxy {}: ", refusing.address);
+    assert!(error.kind == Kind::Unreachable && error.detail().unwrap().starts_with(&told), "{error:?}");
+    assert!(error.to_string().contains("proxy authorization required"), "{error}");
+}
+
+#[tokio::test]
+async fn a_proxy_s_name_is_resolved_and_checked() {
+    let mut proxy = serve(HELLO, None).await;
+    let names = known("p.test", &[proxy.address]);
+    let url = format!("http://p.test:{}", proxy.address.port()).parse().unwrap();
+    let mut egress =
+        config::Egress { proxy: config::SharedProxy::Given(config::Proxy { url, credentials: None }), ..Default::default() };
+    let ask = async |egress: &config::Egress| {
+        let way = Way::new(&named("http://r.test"), egress).unwrap();
+        exchange(names.clone()).exchange(&way, get("http://r.test/")).await.map(|_| ()).map_err(|error| error.kind)
+    };
+    assert_eq!(ask(&egress).await, Err(Kind::Forbidden), "a registry's own addresses are not the proxy's");
+    assert!(proxy.requests.try_recv().is_err());
+    egress.proxy_addresses = vec!["127.0.0.0/8".parse().unwrap()];
+    assert_eq!(ask(&egress).await, Ok(()));
+}
+
+#[tokio::test]
+async fn connections_start_where_the_registry_says_and_what_fails_says_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let mut registry = registry(&url);
+    registry.source = Some(config::Source::Address("127.0.0.77".parse().unwrap()));
+    let (way, guarded) = (way_of(&registry), exchange(Arc::default()));
+    let (_, accepted) = tokio::select! {
+        _ = guarded.exchange(&way, get(&url)) => unreachable!("nobody answers"),
+        accepted = listener.accept() => accepted.unwrap(),
+    };
+    assert_eq!(accepted.ip().to_string(), "127.0.0.77");
+    for (source, told) in [
+        (config::Source::Address("192.0.2.1".parse().unwrap()), " from source_address 192.0.2.1: "),
+        (config::Source::Interface("nosuch0".to_owned()), " from interface nosuch0: "),
+    ] {
+        registry.source = Some(source);
+        let error = guarded.exchange(&way_of(&registry), get(&url)).await.unwrap_err();
+        assert!(error.kind == Kind::Unreachable && error.detail().unwrap().contains(told), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_private_endpoint_may_be_a_name() {
+    let mut server = serve(HELLO, None).await;
+    let names = known("vpce.test", &[server.address]);
+    let mut registry = named("http://r.test:5000");
+    registry.private_endpoint = Some(config::PrivateEndpoint::Name("vpce.test".to_owned(), server.address.port()));
+    exchange(names.clone()).exchange(&way_of(&registry), get("http://r.test:5000/")).await.unwrap();
+    let request = server.requests.recv().await.unwrap().to_lowercase();
+    assert!(request.contains("\r\nhost: r.test:5000\r\n"), "{request}");
+    registry.addresses = Vec::new();
+    let error = exchange(names).exchange(&way_of(&registry), get("http://r.test:5000/")).await.unwrap_err();
+    assert!(error.kind == Kind::Forbidden && error.to_string().contains("vpce.test"), "{error}");
 }

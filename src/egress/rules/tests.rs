@@ -4,7 +4,8 @@ use crate::egress::scripted::{pattern, registry};
 fn rules(change: impl FnOnce(&mut config::Registry)) -> Rules {
     let mut registry = registry("https://r.test");
     change(&mut registry);
-    Rules::new(&registry, &config::Egress { allow: vec![pattern("*.shared.test"), pattern("10.0.0.9")] })
+    let allow = vec![pattern("*.shared.test"), pattern("10.0.0.9")];
+    Rules::new(&registry, &config::Egress { allow, ..Default::default() })
 }
 
 fn check(rules: &Rules, url: &str) -> Result<(), Kind> {
@@ -120,7 +121,6 @@ fn every_address_of_a_name_must_be_fit() {
     assert_eq!(admit(&rules, "r.test", &["1.1.1.1", "10.0.0.1"]), Ok(2));
     assert_eq!(admit(&rules, "r.test", &["1.1.1.1", "192.168.0.1"]), Err(Kind::Forbidden));
     assert_eq!(admit(&rules, "r.test", &["1.1.1.1", "::1"]), Err(Kind::Forbidden));
-    assert_eq!(admit(&rules, "r.test", &[]), Err(Kind::Unreachable));
 }
 
 #[test]
@@ -150,14 +150,84 @@ fn the_proxy_never_connects_to_itself() {
 #[test]
 fn a_private_endpoint_stands_for_the_registry_s_own_hosts_only() {
     let rules = rules(|registry| {
-        registry.private_endpoint = Some("10.1.2.3:443".parse().unwrap());
+        registry.private_endpoint = Some(PrivateEndpoint::Address("10.1.2.3:8443".parse().unwrap()));
         registry.blob_hosts = vec![pattern("cdn.test")];
     });
+    assert!(rules.private_endpoint("r.test").is_some() && rules.private_endpoint("cdn.test").is_none());
+    assert_eq!(rules.private_port(&"https://r.test".parse().unwrap()), Some(8443));
+    assert_eq!(rules.private_port(&"https://cdn.test".parse().unwrap()), None);
+}
+
+#[test]
+fn a_private_endpoint_s_address_is_meant_and_those_of_its_name_must_be_fit() {
+    let rules =
+        |networks: &[&str]| rules(|registry| registry.addresses = networks.iter().map(|text| text.parse().unwrap()).collect());
     let own = Own::default();
-    assert_eq!(rules.private_endpoint("r.test", &own).unwrap().unwrap(), "10.1.2.3:443".parse().unwrap());
-    assert!(rules.private_endpoint("cdn.test", &own).is_none());
-    own.set(vec!["10.1.2.3:443".parse().unwrap()]);
-    assert_eq!(rules.private_endpoint("r.test", &own).unwrap().unwrap_err().kind, Kind::Loop);
+    own.set(vec!["10.9.9.9:8443".parse().unwrap()]);
+    let admit = |networks: &[&str], endpoint: PrivateEndpoint, found: &str| {
+        let found = vec![found.parse().unwrap()];
+        rules(networks).admit_private("r.test", &endpoint, found, &own).map_err(|error| error.kind)
+    };
+    let to = |text: &str| Ok(vec![text.parse().unwrap()]);
+    let address = |text: &str| PrivateEndpoint::Address(text.parse().unwrap());
+    let name = |name: &str| PrivateEndpoint::Name(name.to_owned(), 8443);
+    assert_eq!(admit(&[], address("10.1.2.3:8443"), "10.1.2.3:8443"), to("10.1.2.3:8443"));
+    assert_eq!(admit(&[], name("vpce.test"), "1.1.1.1:0"), to("1.1.1.1:8443"));
+    assert_eq!(admit(&[], name("vpce.test"), "10.1.2.3:0"), Err(Kind::Forbidden));
+    assert_eq!(admit(&["10.0.0.0/8"], name("vpce.test"), "10.1.2.3:0"), to("10.1.2.3:8443"));
+    assert_eq!(admit(&["10.0.0.0/8"], name("vpce.test"), "10.9.9.9:0"), Err(Kind::Loop));
+    assert_eq!(admit(&["10.0.0.0/8"], address("10.9.9.9:8443"), "10.9.9.9:8443"), Err(Kind::Loop));
+    assert_eq!(admit(&[], name("localhost"), "127.0.0.1:0"), to("127.0.0.1:8443"));
+    for metadata in [&["169.254.0.0/16"][..], &[]] {
+        assert_eq!(admit(metadata, address("169.254.169.254:80"), "169.254.169.254:80"), Err(Kind::Forbidden));
+        assert_eq!(admit(metadata, name("vpce.test"), "169.254.169.254:0"), Err(Kind::Forbidden));
+    }
+    assert!(admit(&["169.254.169.254/32"], address("169.254.169.254:80"), "169.254.169.254:80").is_ok());
+}
+
+#[test]
+fn connections_start_where_they_are_told_to_or_not_at_all() {
+    let rules = rules(|registry| {
+        registry.source = Some(Source::Address("192.0.2.1".parse().unwrap()));
+        registry.urls = vec!["https://r.test".parse().unwrap(), "https://[2606:4700::1]".parse().unwrap()];
+    });
+    assert_eq!(admit(&rules, "r.test", &["2606:4700::1", "1.1.1.1"]), Ok(1));
+    assert_eq!(admit(&rules, "r.test", &["2606:4700::1"]), Err(Kind::Unreachable));
+    assert_eq!(check(&rules, "https://[2606:4700::1]"), Err(Kind::Unreachable));
+}
+
+#[test]
+fn through_a_proxy_names_are_checked_as_names_and_addresses_as_addresses() {
+    let proxy = |url: &str| config::Proxy { url: url.parse().unwrap(), credentials: None };
+    let rules = rules(|registry| {
+        registry.proxy = config::ProxyChoice::Through(proxy("http://p.test:3128"));
+        registry.blob_hosts = ["*.google.internal", "169.254.169.254", "10.0.0.5"].map(pattern).into();
+    });
+    for url in ["https://r.test", "https://10.0.0.5"] {
+        assert_eq!(check(&rules, url), Ok(()), "{url}");
+        assert!(rules.proxy(&url.parse().unwrap()).is_some());
+    }
+    for url in ["https://other.test", "http://r.test", "https://metadata.google.internal", "https://169.254.169.254"] {
+        assert_eq!(check(&rules, url), FORBIDDEN, "{url}");
+    }
+}
+
+#[test]
+fn a_private_endpoint_is_not_sought_through_the_proxy_of_all() {
+    let mut registry = registry("https://r.test");
+    registry.private_endpoint = Some(PrivateEndpoint::Address("10.1.2.3:443".parse().unwrap()));
+    registry.blob_hosts = vec![pattern("cdn.test")];
+    let proxy = config::SharedProxy::Given(config::Proxy { url: "http://p.test:3128".parse().unwrap(), credentials: None });
+    let rules = Rules::new(&registry, &config::Egress { proxy, ..Default::default() });
+    assert!(rules.proxy(&"https://r.test/v2/".parse().unwrap()).is_none());
+    assert!(rules.proxy(&"https://cdn.test/x".parse().unwrap()).is_some());
+}
+
+#[test]
+fn what_a_name_resolved_to_is_for_the_operator_alone() {
+    let error = rules(|_| {}).admit("r.test", vec!["10.7.7.7:0".parse().unwrap()], &Own::default()).unwrap_err();
+    assert!(!error.to_string().contains("10.7.7.7") && error.to_string().contains("addresses of registry r.test"), "{error}");
+    assert!(error.detail().is_some_and(|detail| detail.contains("r.test at 10.7.7.7")), "{error:?}");
 }
 
 #[test]

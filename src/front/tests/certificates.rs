@@ -159,6 +159,27 @@ async fn who_has_no_certificate_or_a_wrong_one_is_refused_and_each_counts() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_still_sending_learns_what_it_lacks() {
+    let (folder, ca, clients) = (tempfile::tempdir().unwrap(), Ca::new("servers"), Ca::new("clients"));
+    let server = ca.issue(&["mirror.test"]);
+    let setup = Setup { tls: Some(tls(folder.path(), &[&server], Some((&clients, true)))), ..Setup::default() };
+    let front = setup.start(at_once(|request| who(&request)));
+    let mut stream = connect(&front, "mirror.test", ca.client(H1, None)).await.unwrap();
+    within(async {
+        while !front.refused("no_certificate", 1) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+        within(stream.write_all(&[7; 64 << 10])).await.expect("what it sends is taken for a while");
+    }
+    let learnt = within(stream.read_u8()).await.unwrap_err();
+    assert!(learnt.to_string().contains("CertificateRequired"), "{learnt}");
+}
+
+#[tokio::test]
 async fn an_optional_certificate_may_be_missing_and_not_be_wrong() {
     let (folder, ca, clients) = (tempfile::tempdir().unwrap(), Ca::new("servers"), Ca::new("clients"));
     let server = ca.issue(&["mirror.test"]);

@@ -124,6 +124,8 @@ async fn what_is_shown_decides_who_asks() {
     let user = scene.token(&now, "require", &basic("ci:secret")).await.unwrap();
     let other = scene.token(&now, "optional", &basic("ci:secret")).await.unwrap();
     let anonymous = scene.token(&now, "optional", "").await.unwrap();
+    // From before a reload that made the listener ask everybody.
+    let outdated = format!("Bearer {}", scene.identify.tokens.issue(Holder::Anonymous, "require", Instant::now()));
     let require = |more: &str| format!("{REQUIRE}{more}");
     let optional = |more: &str| format!("{OPTIONAL}{more}");
     for (listener, path, shown, who) in [
@@ -137,7 +139,7 @@ async fn what_is_shown_decides_who_asks() {
         ("require", MANIFEST, &*basic("nobody:secret"), require(SCOPE)),
         ("require", MANIFEST, "Negotiate abc", require(SCOPE)),
         ("require", MANIFEST, "Bearer abc", require(&format!("{SCOPE}{INVALID}"))),
-        ("require", "/v2/", &*anonymous, require(INVALID)),
+        ("require", "/v2/", &*outdated, require(INVALID)),
         // A token is good where it was issued.
         ("require", "/v2/", &*other, require(INVALID)),
         ("optional", "/v2/", "", optional("")),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::proxy::Setup;
 use super::within;
@@ -50,9 +50,24 @@ impl Process {
 
     /// Starts it, and waits for nothing.
     pub fn launch(setup: &Setup) -> Self {
+        let config = write_config(setup.folder(), &setup.toml());
+        Self::launch_by(roadstead(&["serve", "--config", config.to_str().unwrap()]), setup)
+    }
+
+    /// Starts it so that a file that may not grow is an error to it and not its end, and waits until it serves.
+    pub async fn start_with_growing_forbidden(setup: &Setup) -> Self {
+        let config = write_config(setup.folder(), &setup.toml());
+        let mut command = Command::new("sh");
+        let program = env!("CARGO_BIN_EXE_roadstead");
+        command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", program, "serve", "--config", config.to_str().unwrap()]);
+        let mut process = Self::launch_by(command, setup);
+        let [address, admin] = within(process.listening()).await;
+        (process.address, process.admin) = (address, admin);
+        process
+    }
+
+    fn launch_by(mut command: Command, setup: &Setup) -> Self {
         let folder = setup.folder().to_owned();
-        let config = write_config(&folder, &setup.toml());
-        let mut command = roadstead(&["serve", "--config", config.to_str().unwrap()]);
         command.stdout(File::create(folder.join("stdout")).unwrap()).stderr(File::create(folder.join("stderr")).unwrap());
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         Self { child: command.spawn().unwrap(), folder, address: nowhere, admin: nowhere }
@@ -96,6 +111,16 @@ impl Process {
             }
         })
         .await;
+    }
+
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
+    /// No file of its may grow beyond so many bytes from now on.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, limit).unwrap();
     }
 
     pub fn terminate(&self) {

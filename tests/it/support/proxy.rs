@@ -24,6 +24,7 @@ pub struct Proxy {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    telemetry: Arc<Telemetry>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     setup: Setup,
@@ -98,6 +99,11 @@ impl Setup {
         self
     }
 
+    /// The names that were given.
+    pub fn names(&self) -> &Hosts {
+        &self.hosts
+    }
+
     /// The configuration as a file would have it.
     pub fn toml(&self) -> String {
         let Self { registries, cache, listener, rest, .. } = self;
@@ -133,11 +139,13 @@ impl Proxy {
 
     async fn start(setup: Setup) -> Self {
         let (access, log) = AccessLog::memory();
-        let app = App::build(setup.config(), setup.hosts.clone(), Telemetry::new(access)).await.unwrap();
+        let config = setup.config();
+        let telemetry = Telemetry::start(access, config.audit.as_ref()).unwrap();
+        let app = App::build(config, setup.hosts.clone(), telemetry.clone()).await.unwrap();
         let addresses = app.addresses();
         let (stop, shutdown) = watch::channel(false);
         let task = tokio::spawn(app.run(shutdown));
-        Self { address: addresses.data[0], admin: addresses.admin, log, stop, task, setup }
+        Self { address: addresses.data[0], admin: addresses.admin, log, telemetry, stop, task, setup }
     }
 
     pub async fn get(&self, path: &str, headers: Headers<'_>) -> Reply {
@@ -182,6 +190,7 @@ impl Proxy {
     pub async fn stop(self) -> Setup {
         self.stop.send_replace(true);
         within(self.task).await.unwrap();
+        self.telemetry.finish();
         self.setup
     }
 }
