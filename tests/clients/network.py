@@ -36,7 +36,8 @@ class Host(Place):
 
 class Network:
     """The hosts by name, from entering the `with` block until leaving it, which ends whatever runs on them. The test is
-    skipped where the kernel has no namespaces, bridges or pairs of interfaces for us."""
+    skipped where the kernel has no namespaces, bridges or pairs of interfaces for us. Where it only has no IPv6,
+    `without_v6` says why."""
 
     def __init__(self, place, names):
         need_root()
@@ -44,6 +45,7 @@ class Network:
         self.place, number = place, next(_numbers)
         self.v4, self.v6 = f"10.77.{number}.0/24", f"fd77:0:0:{number:x}::/64"
         self._bridge = f"br{number}"
+        self.without_v6 = ""
         self.hosts = {name: Host(place.path(name), name, f"n{number}-{name}", f"10.77.{number}.{at}", f"fd77:0:0:{number:x}::{at}")
                       for at, name in enumerate(names, 2)}
 
@@ -72,20 +74,24 @@ class Network:
         except Failed as refusal:
             raise Skip(f"no networks to be had: {refusal}") from refusal
         self._ip("link", "set", self._bridge, "up")
-        self._addresses((), self._bridge, self.v4.replace(".0/", ".1/"), self.v6.replace("::/", "::1/"))
         for host in self.hosts.values():
             self._ip("-n", host.space, "link", "set", "lo", "up")
             self._ip("-n", host.space, "link", "set", "eth0", "up")
-            self._addresses(("-n", host.space), "eth0", f"{host.address}/24", f"{host.v6}/64")
             self._files(host)
+        self._addresses()
 
     def _ip(self, *argv):
         self.place.run(["ip", *argv])
 
-    def _addresses(self, where, interface, v4, v6):
-        self._ip(*where, "address", "add", v4, "dev", interface)
-        if has_v6():
-            self._ip(*where, "address", "add", v6, "dev", interface, "nodad")
+    def _addresses(self):
+        ours = (), self._bridge, self.v4.replace(".0/", ".1/"), self.v6.replace("::/", "::1/")
+        theirs = [(("-n", host.space), "eth0", f"{host.address}/24", f"{host.v6}/64") for host in self.hosts.values()]
+        for where, interface, v4, v6 in (ours, *theirs):
+            self._ip(*where, "address", "add", v4, "dev", interface)
+            try:
+                self._ip(*where, "address", "add", v6, "dev", interface, "nodad")
+            except Failed as refusal:
+                self.without_v6 = str(refusal)
 
     def _files(self, host):
         """What stands in for files and folders of /etc there."""
@@ -111,8 +117,3 @@ class Network:
             ip("netns", "delete", host.space)
             shutil.rmtree(os.path.join("/etc/netns", host.space), ignore_errors=True)
         ip("link", "delete", self._bridge)
-
-
-def has_v6():
-    """Whether the kernel speaks IPv6."""
-    return os.path.exists("/proc/net/if_inet6")
