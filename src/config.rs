@@ -331,13 +331,14 @@ fn check(root: &Section<'_>) -> Config {
     let one = |name, keys| root.get(name).and_then(|value| value.section(keys));
     let many = |name, keys| root.get(name).map(|value| value.sections(keys)).unwrap_or_default();
     let known = well_known::registries();
-    let registries = many("registry", &registry::KEYS);
-    let registries = if registries.is_empty() { known } else { registry::check(&registries, &known) };
+    let sections = many("registry", &registry::KEYS);
+    let registries = if sections.is_empty() { known } else { registry::check(&sections, &known) };
     let mut addresses = listener::Addresses::default();
     let listeners = listener::check(&many("listener", &listener::KEYS), &registries, &mut addresses);
     // Before the admin address joins the others: policy is about listeners.
     let around = policy::Around::new(&listeners, &registries);
     let policy = policy::check(one("policy", &policy::KEYS).as_ref(), &addresses, around);
+    policy::warn_of_credentials(&policy, &sections);
     let admin = listener::check_admin(one("admin", &listener::ADMIN_KEYS).as_ref(), &mut addresses);
     Config {
         cache: cache::check(root.reader, one("cache", &cache::KEYS).as_ref()),

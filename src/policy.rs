@@ -8,6 +8,7 @@
 pub mod cases;
 mod explain;
 mod glob;
+mod grams;
 mod index;
 mod limited;
 mod moment;

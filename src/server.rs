@@ -160,7 +160,8 @@ impl Handler for Server {
 
     async fn answer(&self, request: &Request, outcome: &mut Outcome) -> Answer {
         let answer = self.serve(request, outcome).await.unwrap_or_else(|fault| {
-            outcome.reason = Some(fault.detail.clone().unwrap_or_else(|| fault.message.clone()));
+            // What the client is told, unless there is more that only the operator may know.
+            outcome.reason.get_or_insert_with(|| fault.detail.clone().unwrap_or_else(|| fault.message.clone()));
             Answer::fault(fault)
         });
         answer.header(http::HeaderName::from_static("docker-distribution-api-version"), "registry/2.0")
@@ -214,7 +215,10 @@ fn permit(
     let decided = now.rules.decide(&question);
     let decision = decided.as_ref().map_or_else(|refusal| &refusal.decision, Permit::decision);
     outcome.decision = Some(decision.clone());
-    decided.map_err(|refusal| fault::refused(&refusal, &understood.target))
+    decided.map_err(|refusal| {
+        outcome.reason = Some(refusal.to_string());
+        fault::refused(&refusal, &understood.target)
+    })
 }
 
 fn is_local(caller: &Caller) -> bool {

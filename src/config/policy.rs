@@ -141,6 +141,21 @@ fn warn(policy: &Policy, section: Option<&Section<'_>>, addresses: &Addresses<'_
     }
 }
 
+/// By default what our own credentials open is not for anonymous callers, and that is easily overlooked.
+pub(super) fn warn_of_credentials(policy: &Policy, registries: &[Section<'_>]) {
+    let allows = policy.statements.iter().any(|statement| statement.effect == Effect::Allow);
+    if policy.default == Effect::Deny || policy.mode == Mode::Shadow || allows {
+        return;
+    }
+    for value in registries.iter().filter_map(|registry| registry.get("credentials")) {
+        let remedy = "write a [[policy.statement]] that allows what they may pull";
+        value.warn(
+            "anonymous clients are refused all of this registry: no statement allows what credentials are needed for",
+            remedy,
+        );
+    }
+}
+
 fn refuse_open_proxy(addresses: &Addresses<'_>) {
     if let Some(value) = addresses.beyond_loopback() {
         let remedy = "write [[policy.statement]] sections that say who may pull what, [policy] default = \"allow\" to let \

@@ -467,7 +467,10 @@ fn what_works_and_is_not_meant_is_warned_of() {
         ),
     ] as [(&str, &str); 6]
     {
-        assert_eq!(warnings(text), [format!("roadstead.toml:{warning}")]);
+        // A statement, because a registry with credentials needs one.
+        let statement = "\n[[policy.statement]]\nid = 'a'\neffect = 'allow'\n";
+        let text = if text.contains("[policy]") { text.to_owned() } else { format!("{text}{statement}") };
+        assert_eq!(warnings(&text), [format!("roadstead.toml:{warning}")]);
     }
 }
 

@@ -59,6 +59,18 @@ impl Glob {
         &self.start
     }
 
+    /// The texts between its wildcards, which everything it matches has in it.
+    pub fn literals(&self) -> Vec<String> {
+        let mut found = vec![self.start.to_string()];
+        for token in &self.rest {
+            match (token, found.last_mut()) {
+                (Token::Char(c), Some(last)) => last.push(*c),
+                _ => found.push(String::new()),
+            }
+        }
+        found
+    }
+
     /// Whether it matches but one text, its own.
     pub fn is_literal(&self) -> bool {
         self.rest.is_empty()

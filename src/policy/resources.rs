@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::Way;
 use super::glob::Glob;
+use super::grams::Grams;
 use crate::config;
 use crate::oci::{Digest, Reference, RegistryName, RepositoryName};
 use crate::request::{Item, Target};
@@ -37,6 +38,7 @@ pub(super) struct Resources(Box<[Resource]>);
 #[derive(Clone, Debug)]
 struct Resource {
     name: Glob,
+    needed: Grams,
     limit: Option<Limit>,
 }
 
@@ -51,7 +53,12 @@ pub(super) enum Limit {
 impl Resources {
     pub(super) fn new(resources: &[config::Resource]) -> Self {
         let both = resources.iter().flat_map(|resource| names(&resource.name).into_iter().map(move |name| (name, resource)));
-        Self(both.map(|(name, resource)| Resource { name, limit: resource.limit.as_ref().map(Limit::new) }).collect())
+        let one = |(name, resource): (Glob, &config::Resource)| Resource {
+            needed: Grams::needed(&name),
+            name,
+            limit: resource.limit.as_ref().map(Limit::new),
+        };
+        Self(both.map(one).collect())
     }
 
     /// Whether every pattern names a part only.
@@ -59,10 +66,10 @@ impl Resources {
         self.0.iter().all(|resource| resource.limit.is_some())
     }
 
-    /// Whether the target, whose registry and repository together are `name`, is among them.
-    pub(super) fn have(&self, name: &str, item: &Item) -> Truth {
+    /// Whether the target, whose registry and repository together are `name` with these `grams`, is among them.
+    pub(super) fn have(&self, name: &str, grams: Grams, item: &Item) -> Truth {
         let one = |resource: &Resource| match &resource.limit {
-            _ if !resource.name.matches(name) => Truth::No,
+            _ if !grams.may_have(resource.needed) || !resource.name.matches(name) => Truth::No,
             None => Truth::Yes,
             Some(limit) => limit.has(item),
         };

@@ -68,7 +68,7 @@ fn never(statement: &Statement, now: Timestamp) -> Option<Told> {
     if conditions.not_after.is_some_and(|end| end < now) {
         return told("its not_after has passed, so it never matches again", "remove it, or set a later one");
     }
-    let is_part = statement.resources.as_ref().is_some_and(|resources| resources.are_all_limited());
+    let is_part = statement.resources.as_ref().is_some_and(Resources::are_all_limited);
     if is_part && actions(statement) == LIST {
         return told("a list of tags is of no tag or digest, so it never matches", "write its resources without them");
     }

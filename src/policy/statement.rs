@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::grams::Grams;
 use super::moment;
 use super::patterns::Patterns;
 use super::resources::{Resources, Truth};
@@ -16,6 +17,7 @@ pub(super) struct Facts<'a> {
     pub(super) question: &'a Question<'a>,
     /// Registry and repository.
     pub(super) name: &'a str,
+    grams: Grams,
     source: IpAddr,
     action: u8,
 }
@@ -126,7 +128,7 @@ impl Key {
 impl<'a> Facts<'a> {
     pub(super) fn new(question: &'a Question<'a>, name: &'a str) -> Self {
         let source = question.caller.source.ip().to_canonical();
-        Self { question, name, source, action: bit(question.target.action()) }
+        Self { question, name, grams: Grams::of(name), source, action: bit(question.target.action()) }
     }
 
     pub(super) fn is_anonymous(&self) -> bool {
@@ -238,14 +240,14 @@ impl Statement {
 
     fn resource(&self, facts: &Facts<'_>) -> Truth {
         let Some(resources) = &self.resources else { return Truth::Yes };
-        let truth = resources.have(facts.name, facts.item());
+        let truth = resources.have(facts.name, facts.grams, facts.item());
         // What a tag means is only known when the upstream has been asked, and by this statement alone nobody may.
         let would_ask = truth == Truth::Open && self.effect == Effect::Allow && is_by_tag(facts.item());
         if would_ask { Truth::No } else { truth }
     }
 
     fn no_resource(&self, facts: &Facts<'_>) -> Truth {
-        self.not_resources.as_ref().map_or(Truth::Yes, |resources| resources.have(facts.name, facts.item()).not())
+        self.not_resources.as_ref().map_or(Truth::Yes, |resources| resources.have(facts.name, facts.grams, facts.item()).not())
     }
 
     /// What is left to find out where [`Statement::matches`] was open.

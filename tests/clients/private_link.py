@@ -205,14 +205,12 @@ class Site:
         }
         for flags, user in (("-Bbc", CI), ("-Bb", GUEST)):
             here.run(["htpasswd", flags, here.path("users"), user.removeprefix("user:"), PASSWORD])
-        self.roadstead = proxy.Roadstead(here, self._sections() + pulls.registries(self.registry), port=5000)
+        hosts = {name.replace("-", "_"): host for name, host in network.hosts.items()}
+        listeners = LISTENERS + ("" if network.without_v6 else LISTENER_V6)
+        self.roadstead = proxy.Roadstead(here, listeners.format(**hosts) + pulls.registries(self.registry), port=5000,
+                                         policy=POLICY.format(net=network, **hosts))
         self.roadstead.start()
         self.balance(network["balancer"], ROUTES)
-
-    def _sections(self):
-        hosts = {name.replace("-", "_"): host for name, host in self.network.hosts.items()}
-        listeners = LISTENERS + ("" if self.network.without_v6 else LISTENER_V6)
-        return (listeners + POLICY).format(net=self.network, **hosts)
 
     def balance(self, host, routes):
         """Has a balancer run on a host."""

@@ -8,6 +8,8 @@ import urllib.request
 from ground import check, free_port, wait_until
 
 USER_AGENT = "client-tests"
+# What is fetched with credentials is for anonymous clients only where a statement says so.
+ANYBODY = '[[policy.statement]]\nid = "anybody"\neffect = "allow"\n'
 
 
 def ask(url, method="GET"):
@@ -26,9 +28,9 @@ def ask(url, method="GET"):
 class Roadstead:
     """One roadstead with a cache of its own. It can be stopped and started again on the same cache."""
 
-    def __init__(self, place, registries, name="roadstead", max_size="2 GiB", listener="", port=None):
+    def __init__(self, place, registries, name="roadstead", max_size="2 GiB", listener="", port=None, policy=ANYBODY):
         """`registries` is the `[[registry]]` part of the configuration; its relative paths start at the place.
-        `listener` is further keys of the `[[listener]]`."""
+        `listener` is further keys of the `[[listener]]`, `policy` is who may pull."""
         self.place, self.name = place, name
         self.port, self.admin_port = port or free_port(), free_port()
         self._runs = 0
@@ -38,7 +40,7 @@ class Roadstead:
         self.config = place.write(f"{name}.toml", (
             f'[cache]\ndirectory = "{place.path("cache")}"\nmax_size = "{max_size}"\n\n'
             f'[[listener]]\nname = "nodes"\naddress = "{self.address}"\n{listener}\n'
-            f'[admin]\naddress = "{self._admin}"\n\n{registries}'))
+            f'[admin]\naddress = "{self._admin}"\n\n{registries}\n{policy}'))
 
     @staticmethod
     def binary():

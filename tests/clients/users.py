@@ -167,8 +167,10 @@ def optional(make, place, data, made):
     if not client.unasked:
         # Who is refused is asked to log in; that this user may not pull either shows that the login arrived.
         roadstead.stop()
-        with open(roadstead.config, "a", encoding="utf-8") as config:
-            config.write('[policy]\ndefault = "deny"\n')
+        with open(roadstead.config, encoding="utf-8") as config:
+            text = config.read()
+        with open(roadstead.config, "w", encoding="utf-8") as config:
+            config.write(text.replace('effect = "allow"', 'effect = "deny"'))
         roadstead.start()
     refused(client, "wrong")
     check(not logins(roadstead, "ok"), "a wrong login was taken")

@@ -6,10 +6,17 @@ use super::support::*;
 
 const USER: &str = "credentials = { kind = \"basic\", username = \"alice\", password = { file = \"password\" } }";
 
+/// What is fetched with credentials of ours is for anonymous clients only where a statement says so.
+const ANYBODY: &str = "[[policy.statement]]\nid = \"anybody\"\neffect = \"allow\"\n";
+
 async fn proxy(hub: &Registry, keys: &str) -> Proxy {
+    setup(hub, keys).section(ANYBODY).start().await
+}
+
+fn setup(hub: &Registry, keys: &str) -> Setup {
     let setup = Setup::new().registry("docker.io", hub, &format!("default = true\n{keys}"));
     std::fs::write(setup.folder().join("password"), "s3cret\n").unwrap();
-    setup.start().await
+    setup
 }
 
 async fn hub() -> (Registry, Image) {
@@ -35,6 +42,25 @@ async fn basic_credentials_open_a_basic_registry() {
     let reply = without.get("/v2/library/app/manifests/latest", &[("authorization", &basic("alice", "s3cret"))]).await;
     assert_eq!((reply.status, reply.header("www-authenticate")), (403, ""), "a client's own secret is never passed on");
     assert!(String::from_utf8_lossy(&reply.body).contains("credential"), "{:?}", reply.body);
+}
+
+#[tokio::test]
+async fn what_credentials_open_is_for_anonymous_clients_only_by_a_statement() {
+    let (hub, image) = hub().await;
+    hub.require_basic("alice", "s3cret");
+    let versions = "[policy]\ndefault = \"allow\"\n[[policy.statement]]\nid = \"app\"\neffect = \"allow\"\n\
+                    resources = [\"docker.io/app:latest\"]\n";
+    let proxy = setup(&hub, USER).start().await;
+    assert_eq!(pull(&proxy, &image).await, (403, 403));
+    let refused = proxy.get("/v2/library/app/manifests/latest", &[]).await;
+    let told = String::from_utf8_lossy(&refused.body).into_owned();
+    assert!(!told.contains("default") && !told.contains("statement"), "the client is not told why: {told}");
+    let reason = proxy.log().last().unwrap()["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("an anonymous caller needs a statement"), "{reason}");
+    assert_eq!(hub.connections(), 0);
+    let proxy = setup(&hub, USER).section(versions).start().await;
+    assert_eq!(proxy.get("/v2/library/app/manifests/latest", &[]).await.status, 200);
+    assert_eq!(proxy.get("/v2/library/app/manifests/other", &[]).await.status, 403);
 }
 
 #[tokio::test]

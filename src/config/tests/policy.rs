@@ -179,6 +179,16 @@ fn a_policy_that_lets_nobody_or_everybody_pull_is_warned_of() {
 }
 
 #[test]
+fn credentials_that_are_of_no_use_to_anonymous_clients_are_warned_of() {
+    let registry = registry_with("credentials = { kind = 'basic', username = 'u', password = { file = 'hub-token' } }");
+    let told = warnings(&registry);
+    assert!(matches!(&told[..], [one] if one.contains(":4: registry.credentials: anonymous clients are refused all")), "{told:?}");
+    for policy in ["[policy]\nmode = 'shadow'\n", &statement_with("resources = ['a.example/**']")] {
+        assert_eq!(warnings(&format!("{policy}{registry}")), [""; 0], "{policy}");
+    }
+}
+
+#[test]
 fn statements_open_a_listener_and_deny_the_rest() {
     let config = good(&format!("{}[[listener]]\naddress = '0.0.0.0:1'\n", statement_with("")));
     assert_eq!((config.policy.default, config.policy.mode, config.policy.statements.len()), (Effect::Deny, Mode::Enforce, 1));

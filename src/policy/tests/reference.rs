@@ -59,15 +59,16 @@ impl Request<'_> {
     }
 
     fn is_action(&self, actions: Actions) -> bool {
-        match (actions, self.question.target.action()) {
-            (Actions::All, _)
-            | (Actions::Pull, Action::ManifestGet | Action::BlobGet)
-            | (Actions::List, Action::TagsList)
-            | (Actions::Referrers, Action::ReferrersList)
-            | (Actions::ManifestGet, Action::ManifestGet)
-            | (Actions::BlobGet, Action::BlobGet) => true,
-            _ => false,
-        }
+        use Action::{BlobGet, ManifestGet, ReferrersList, TagsList};
+        let those: &[Action] = match actions {
+            Actions::All => return true,
+            Actions::Pull => &[ManifestGet, BlobGet],
+            Actions::List => &[TagsList],
+            Actions::Referrers => &[ReferrersList],
+            Actions::ManifestGet => &[ManifestGet],
+            Actions::BlobGet => &[BlobGet],
+        };
+        those.contains(&self.question.target.action())
     }
 
     fn is_resource(&self, resource: &Resource, tag: Option<&str>, digests: &[Digest]) -> bool {
