@@ -11,10 +11,13 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 
 from ground import Failed, Place, Skip, need, need_root
 
 _numbers = itertools.count(1)
+# The first namespace makes ready the folder that all are in.
+_making = threading.Lock()
 
 
 class Host(Place):
@@ -55,7 +58,8 @@ class Network:
     def __enter__(self):
         with contextlib.ExitStack() as undo:
             undo.callback(self._remove)
-            self._make()
+            with _making:
+                self._make()
             undo.pop_all()
         return self
 

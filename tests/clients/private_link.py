@@ -291,10 +291,10 @@ def record_of(case, network):
 
 def told(record):
     """What a record says that cases are about: a decision, a refused connection, or an answer that had no decision."""
-    if record["event"] == "connection":
-        return "connection", record["listener"], record["peer_ip"], record["error_code"]
     endpoint, address = record["endpoint"], record["client_ip"]
     name = ":".join(filter(None, (endpoint.get("cloud"), endpoint["id"])))
+    if record["event"] == "connection":
+        return "connection", name, address, record["error_code"]
     if "decision" in record:
         return "decision", name, address, record.get("identity", [""])[0], record["decision"], record["statement"]
     return "answer", name, address, record["status"]
@@ -308,18 +308,20 @@ def check_upstream(site):
     check(sends and all(len(lengths) == 1 for lengths in sends.values()), f"not every blob left the registry once: {dict(sends)}")
 
 
-# Connections that end before a request: host, what curl is told, the listener that refuses, whose connection it is, and why.
+# Connections that end before a request: host, what curl is told, the listener that refuses, whose connection it is and by which
+# endpoint as far as that is known, and why.
+TLS = ["--cacert", "{ca}"]
+FORGED = ["--cert", "{forged[0]}", "--key", "{forged[1]}"]
+CLAIM = ["--haproxy-protocol"]
 REFUSALS = {
-    "balancer sends no header": ("node-a", ["http://balancer:6010"], "link", "balancer", "proxy_header"),
-    "node sends a header": ("node-a", ["--haproxy-protocol", "http://roadstead:5001"], "link", "node-a", "proxy_stranger"),
-    "node sends a header where nobody should": ("node-a", ["--haproxy-protocol", "http://roadstead:5000"], "nodes", "node-a", "proxy_stranger"),
-    "node plays the balancer": ("node-b", ["http://node-b:6001"], "link", "node-b", "proxy_stranger"),
-    "node's header behind the balancer's": ("node-a", ["--haproxy-protocol", "http://balancer:6001"], "link", "balancer", "proxy_header"),
-    "no certificate": ("node-a", ["--cacert", "{ca}", "https://roadstead:5002"], "guarded", "node-a", "no_certificate"),
-    "no certificate behind the balancer": ("node-a", ["--cacert", "{ca}", "https://balancer:6006"], "guarded", "balancer", "no_certificate"),
-    "certificate of an authority of its own": (
-        "node-a", ["--cacert", "{ca}", "--cert", "{forged[0]}", "--key", "{forged[1]}", "https://roadstead:5002"],
-        "guarded", "node-a", "certificate"),
+    "balancer sends no header": ("node-a", ["http://balancer:6010"], "link", "balancer", "link", "proxy_header"),
+    "node sends a header": ("node-a", [*CLAIM, "http://roadstead:5001"], "link", "node-a", "link", "proxy_stranger"),
+    "node sends a header to all": ("node-a", [*CLAIM, "http://roadstead:5000"], "nodes", "node-a", "nodes", "proxy_stranger"),
+    "node plays the balancer": ("node-b", ["http://node-b:6001"], "link", "node-b", "link", "proxy_stranger"),
+    "node's header behind the balancer's": ("node-a", [*CLAIM, "http://balancer:6001"], "link", "node-a", AWS, "proxy_header"),
+    "no certificate": ("node-a", [*TLS, "https://roadstead:5002"], "guarded", "node-a", "guarded", "no_certificate"),
+    "no certificate by an endpoint": ("node-a", [*TLS, "https://balancer:6006"], "guarded", "node-a", AWS_BOTH, "no_certificate"),
+    "forged certificate": ("node-a", [*TLS, *FORGED, "https://roadstead:5002"], "guarded", "node-a", "guarded", "certificate"),
 }
 
 
@@ -331,14 +333,14 @@ def refusals(place, data, made):
         site.balance(site.network["node-b"], [(6001, 5001, AWS)])
         forged = Authority(site.network["node-a"]).issue("forged", [f"URI:{BUILDER}"], "clientAuth")
         faults = []
-        for title, (name, argv, listener, peer, reason) in REFUSALS.items():
+        for title, (name, argv, listener, whose, endpoint, reason) in REFUSALS.items():
             counter = f'roadstead_refused_connections_total{{endpoint="{listener}",reason="{reason}"}}'
             argv = [argument.format(ca=site.ca, forged=forged) for argument in argv]
             start, counted = len(site.audit()), count(site, counter)
             try:
                 status = curl(site.network[name], *argv[:-1], argv[-1] + "/v2/registry.test/e2e/multi/manifests/oci")
                 check(status == 0, f"answered with {status}")
-                expected = ("connection", listener, site.network[peer].address, reason)
+                expected = ("connection", endpoint, network[whose].address, reason)
                 wait_until(f"the audit log tells of {expected}", lambda: expected in map(told, site.audit(start)), 5)
                 check(count(site, counter) == counted + 1, f"{counter} is {count(site, counter)} and was {counted}")
             except Failed as fault:

@@ -130,9 +130,7 @@ impl Request {
 }
 
 fn connection(line: &mut Line<'_>, refused: &RefusedConnection) {
-    line.text("listener", &refused.listener);
-    line.address("peer_ip", refused.peer);
-    line.number("peer_port", u64::from(refused.peer.port()));
+    write_caller(line, &refused.caller);
     line.word("error_code", refused.reason);
     line.text("reason", shortened(&refused.detail));
 }
