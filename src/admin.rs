@@ -54,7 +54,6 @@ impl Admin {
             ("GET" | "HEAD", path) => self.read(path),
             ("DELETE", path) => self.purge(path).await,
             ("POST", "/api/v1/reload") => self.reload().await,
-            ("POST", _) => Err(nothing_here()),
             (method, _) => Err(Fault::new(
                 FaultKind::MethodNotAllowed { allow: "GET, HEAD, POST, DELETE" },
                 ErrorCode::Unsupported,

@@ -10,6 +10,7 @@ mod download;
 mod error;
 mod flight;
 mod freshness;
+mod lineage;
 mod list;
 mod manifest;
 mod place;
@@ -63,6 +64,7 @@ pub struct Mirror {
     failing: tag::Failing,
     absent: Absent,
     sizes: Sizes,
+    served: lineage::Served,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -94,6 +96,7 @@ impl Mirror {
             failing: tag::Failing::new(),
             absent: Absent::new(),
             sizes: Sizes::new(),
+            served: lineage::Served::new(),
             tracker,
             stop,
         })

@@ -18,11 +18,11 @@ use tokio::time::Instant;
 
 use crate::front::{Answer, Fault, Handler, Place, Reply, Request};
 use crate::identity::challenge::TOKEN_PATH;
-use crate::mirror::{ListQuery, Mirror};
+use crate::mirror::{self, ListQuery, Mirror};
 use crate::oci::{ErrorCode, Reference, RegistryName};
 use crate::policy::{Permit, Question};
 use crate::quota::{Allowance, Over};
-use crate::request::{Caller, Item, Target};
+use crate::request::{Caller, Item, Target, Verdict};
 use crate::telemetry::{Outcome, Telemetry};
 use answer::Asker;
 use identify::Identify;
@@ -108,10 +108,9 @@ impl Server {
         outcome: &mut Outcome,
     ) -> Result<Answer, Fault> {
         let target = permit.target();
-        let refuse = |error| fault::mirror(&error, target);
         match &target.item {
             Item::Manifest(reference) => {
-                let manifest = self.mirror.manifest(permit, head).await.map_err(refuse)?;
+                let manifest = self.mirror.manifest(permit, head).await.map_err(|error| refuse(&error, target, outcome))?;
                 outcome.served = Some(manifest.served);
                 outcome.media_type = Some(manifest.media_type.clone());
                 if matches!(reference, Reference::Tag(_)) {
@@ -120,12 +119,13 @@ impl Server {
                 Ok(pace::paced(answer::manifest(&manifest, &understood.asker, request), &understood.allowance))
             }
             Item::Blob(_) => {
-                let blob = self.mirror.blob(permit, &understood.allowance, head).await.map_err(refuse)?;
+                let blob =
+                    self.mirror.blob(permit, &understood.allowance, head).await.map_err(|error| refuse(&error, target, outcome))?;
                 outcome.served = Some(blob.served);
                 Ok(pace::paced(answer::blob(blob, &understood.asker, request), &understood.allowance))
             }
             Item::Tags | Item::Referrers(_) => {
-                let list = self.mirror.list(permit, &understood.list).await.map_err(refuse)?;
+                let list = self.mirror.list(permit, &understood.list).await.map_err(|error| refuse(&error, target, outcome))?;
                 outcome.served = Some(list.served);
                 answer::list(&list, &understood.asker, target)
             }
@@ -219,6 +219,17 @@ fn permit(
         outcome.reason = Some(refusal.to_string());
         fault::refused(&refusal, &understood.target)
     })
+}
+
+/// What the mirror says to a request that was let through. Where it is the rest of the policy's word, the record says so.
+fn refuse(error: &mirror::Error, target: &Target, outcome: &mut Outcome) -> Fault {
+    if error.kind == mirror::Kind::Withheld
+        && let Some(decision) = &mut outcome.decision
+    {
+        decision.verdict = Verdict::Deny;
+        decision.statement = error.statement().unwrap_or(&decision.statement).clone();
+    }
+    fault::mirror(error, target)
 }
 
 fn is_local(caller: &Caller) -> bool {

@@ -17,6 +17,7 @@ mod eviction;
 mod files;
 mod index;
 mod layout;
+mod lineage;
 mod machine;
 mod memory;
 mod parked;
@@ -39,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::{Error, Kind};
 pub use files::{Blob, OPEN_FILES};
+pub use lineage::Lineage;
 pub use partial::Partial;
 pub(crate) use pool::blocking;
 #[cfg(test)]
@@ -49,11 +51,11 @@ pub use records::{Link, ListRecord, TagRecord};
 use crate::config;
 use crate::oci::{Digest, MAX_MANIFEST, RegistryName, RepositoryName, Tag};
 use crate::telemetry::Telemetry;
-use content::{Content, Look};
+use content::{Content, Look, now};
 #[cfg(test)]
 pub(crate) use disk::{Faults, Operation};
 use machine::Machine;
-use records::{MAX_LIST_KEY, link_key, list_key, pin_key, tag_key};
+use records::{MAX_LIST_KEY, children_key, link_key, list_key, pin_key, reached_key, scope, tag_key};
 
 /// How often last uses are written down, and numbers told.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -258,7 +260,50 @@ impl Store {
         was_there
     }
 
-    /// Drops the tags, links and lists of a repository, and the content that nothing links any more and that is not
+    /// Records that a tag meant a manifest, unless that is known. Seen at once, durable soon, and kept when the tag moves:
+    /// then it ends with the content, as links do. Dropping the future may leave it unrecorded.
+    pub async fn put_reached(&self, registry: &RegistryName, repository: &RepositoryName, manifest: &Digest, tag: &Tag) {
+        let (scope, manifest, tag) = (scope(registry, repository), *manifest, tag.clone());
+        if self.content.index.get(reached_key(&manifest, &scope, &tag)).await.is_none() {
+            self.with_content(move |content| content.put_reached(&scope, &manifest, &tag, now())).await;
+        }
+    }
+
+    /// Forgets that a tag ever meant anything. Takes about a second per million manifests.
+    pub async fn forget_reached(&self, registry: &RegistryName, repository: &RepositoryName, tag: &Tag) {
+        let (scope, tag) = (scope(registry, repository), tag.clone());
+        self.with_content(move |content| content.forget_reached_by(&scope, &tag)).await;
+    }
+
+    /// Records what a manifest names, 1024 at most. Seen at once, durable soon; ends with the manifest's content, and not with
+    /// that of the children.
+    pub fn put_children(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        manifest: &Digest,
+        children: impl IntoIterator<Item = Digest>,
+    ) {
+        self.content.put_children(&scope(registry, repository), manifest, children, now());
+    }
+
+    /// Whether it is recorded what a manifest names.
+    pub async fn knows_children(&self, registry: &RegistryName, repository: &RepositoryName, manifest: &Digest) -> bool {
+        self.content.index.get(children_key(manifest, &scope(registry, repository))).await.is_some()
+    }
+
+    /// Looks into how the content of a repository was reached. `look` may block. Dropping the future does not stop it.
+    pub async fn lineage<T: Send + 'static>(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        look: impl FnOnce(&Lineage<'_>) -> T + Send + 'static,
+    ) -> T {
+        let scope = scope(registry, repository);
+        self.with_content(move |content| look(&Lineage::new(&content.index, scope))).await
+    }
+
+    /// Drops the tags, links, lists and lineage of a repository, and the content that nothing links any more and that is not
     /// pinned. Takes about a second per million links. Dropping the future does not stop it.
     pub async fn remove_repository(&self, registry: &RegistryName, repository: &RepositoryName) -> Removed {
         let (registry, repository) = (registry.clone(), repository.clone());
@@ -328,6 +373,9 @@ impl Store {
             content.delete_again();
             content.delete_kept_again();
             content.drop_surplus(SystemTime::now());
+            if content.is_trim_due() {
+                content.trim_lineage(now());
+            }
         })
         .await;
         while self.with_content(|content| content.save_uses()).await {

@@ -32,12 +32,13 @@ impl Mirror {
     /// Dropping this future, or the content it returned, leaves a download going on.
     ///
     /// # Errors
-    /// As the upstream answered, see [`Kind`].
+    /// As the upstream answered, see [`Kind`]; `Withheld` where the permit is limited and does not cover it.
     pub async fn blob(self: &Arc<Self>, permit: &Permit, allowance: &Allowance, head: bool) -> Result<BlobAnswer, Error> {
         let Item::Blob(digest) = permit.target().item else {
             return Err(Error::new(Kind::Internal, "the permit is not for a blob"));
         };
         let place = self.place(permit)?;
+        self.check_reached(permit, &place, &digest).await?;
         // In this order, what a download leaves behind when it ends between two looks is found by the next.
         let download = self.downloads.find(&place.name, &digest);
         let stored = self.stored(&digest).await;
@@ -51,9 +52,9 @@ impl Mirror {
             return Ok(BlobAnswer { digest, length: Some(length), content: Some(content), served });
         }
         self.check_blob_absent(&place, &digest)?;
-        match download {
-            download if head => self.head_blob(&place, digest, linked, download).await,
-            download => self.download(&place, &digest, allowance, linked, download).await,
+        match head {
+            true => self.head_blob(&place, digest, linked, download).await,
+            false => self.download(&place, &digest, allowance, linked).await,
         }
     }
 
@@ -95,27 +96,23 @@ impl Mirror {
         Ok(BlobAnswer { digest, length, content: None, served: Served::Miss })
     }
 
-    /// Answers from the download that was found, else from one that is joined or started now. Who comes through another
-    /// repository than the one it runs through must be proved before joining.
+    /// Answers from a download that is joined or started now. Who comes through another repository than the one it runs
+    /// through must be proved before joining. What ended since the store was looked into is found by the new one.
     async fn download(
         self: &Arc<Self>,
         place: &Place,
         digest: &Digest,
         allowance: &Allowance,
         mut linked: bool,
-        mut found: Option<Arc<Download>>,
     ) -> Result<BlobAnswer, Error> {
+        let is_foreign = |download: &Arc<Download>| download.repository != place.repository;
         for _ in 0..MOST_FOREIGN_FAILURES {
-            let download = found.take().or_else(|| self.downloads.find(&place.name, digest));
-            if !linked && download.as_ref().is_some_and(|download| download.repository != place.repository) {
+            if !linked && self.downloads.find(&place.name, digest).as_ref().is_some_and(is_foreign) {
                 self.prove_blob(place, digest).await?;
                 linked = true;
             }
-            let (seat, joined) = match download.as_ref().and_then(Seat::take) {
-                Some(seat) => (seat, true),
-                None => self.downloads.join_or_start(self, place, digest, self.sizes.get(place, digest), allowance)?,
-            };
-            let foreign = seat.download.repository != place.repository;
+            let (seat, joined) = self.downloads.join_or_start(self, place, digest, self.sizes.get(place, digest), allowance)?;
+            let foreign = is_foreign(&seat.download);
             if foreign && !linked {
                 // It began meanwhile.
                 continue;

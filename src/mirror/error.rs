@@ -1,5 +1,6 @@
 //! Why the mirror cannot answer. Cheap to clone: everyone who waited for one download gets the same reason.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::oci::{Digest, ManifestError};
@@ -10,6 +11,8 @@ use crate::{store, upstream};
 pub enum Kind {
     /// Every upstream that may have it said 404.
     NotFound,
+    /// The permit does not cover it, as far as is known how it was reached. To whoever asked it is not there.
+    Withheld,
     /// The upstream said 403.
     Denied,
     /// The upstream said 401: our credential is missing or wrong.
@@ -39,11 +42,13 @@ pub struct Error {
     detail: Option<String>,
     /// What the upstream's failure was, where it was one.
     upstream: Option<upstream::Kind>,
+    /// By which statement of the policy it is withheld.
+    statement: Option<Arc<str>>,
 }
 
 impl Error {
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, retry_after: None, message: message.into(), detail: None, upstream: None }
+        Self { kind, retry_after: None, message: message.into(), detail: None, upstream: None, statement: None }
     }
 
     pub(super) fn after(mut self, retry_after: Duration) -> Self {
@@ -53,6 +58,11 @@ impl Error {
 
     pub(super) fn not_found(what: impl std::fmt::Display) -> Self {
         Self::new(Kind::NotFound, format!("{what} is not there: the upstream said so a moment ago"))
+    }
+
+    pub(super) fn withheld(what: impl std::fmt::Display, statement: Option<Arc<str>>) -> Self {
+        let message = format!("{what} was not reached in a way that the policy allows");
+        Self { statement, ..Self::new(Kind::Withheld, message) }
     }
 
     pub(super) fn mismatch(registry: &str, expected: &Digest, found: impl std::fmt::Display) -> Self {
@@ -70,6 +80,17 @@ impl Error {
     /// What the operator alone is told instead of the text, where there is more to tell.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
+    }
+
+    /// The id of the policy's statement by which it is withheld, where one says so.
+    pub fn statement(&self) -> Option<&Arc<str>> {
+        self.statement.as_ref()
+    }
+
+    /// One of each kind, for tests of what is made of it.
+    #[cfg(test)]
+    pub(crate) fn example(kind: Kind) -> Self {
+        Self::new(kind, format!("{kind:?}"))
     }
 
     /// Whether it may be about the repository that was asked through, so that asking through another one may go better.
@@ -109,7 +130,7 @@ impl From<upstream::Error> for Error {
             | upstream::Kind::Loop => Kind::BadGateway,
         };
         let (message, detail) = (error.to_string(), error.detail().map(str::to_owned));
-        Self { kind, retry_after: error.retry_after, message, detail, upstream: Some(error.kind) }
+        Self { kind, retry_after: error.retry_after, message, detail, upstream: Some(error.kind), statement: None }
     }
 }
 

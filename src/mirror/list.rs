@@ -53,10 +53,13 @@ impl Mirror {
     /// The page of the list that `permit` is for. Dropping this future leaves a fetch going on for others.
     ///
     /// # Errors
-    /// As the upstream answered, see [`Kind`]; a 404 for referrers means that the upstream does not offer them, and stays one.
+    /// As the upstream answered, see [`Kind`]; `Withheld` where the permit is limited and does not cover it. A 404 for referrers means that the upstream does not offer them, and stays one.
     pub async fn list(self: &Arc<Self>, permit: &Permit, query: &ListQuery) -> Result<ListAnswer, Error> {
         let place = self.place(permit)?;
         let item = permit.target().item.clone();
+        if let Item::Referrers(subject) = &item {
+            self.check_reached(permit, &place, subject).await?;
+        }
         let key = (place.name.clone(), place.repository.clone(), page_key(&item, query)?);
         let held = self.store.list(&key.0, &key.1, &key.2).await;
         let now = SystemTime::now();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::lineage::check_tag;
 use super::{Error, Kind, Mirror, Place};
 use crate::oci::{Algorithm, Digest, Manifest, Reference, RegistryName, RepositoryName};
 use crate::policy::Permit;
@@ -59,15 +60,25 @@ impl Mirror {
     /// Dropping this future leaves a fetch going on for others.
     ///
     /// # Errors
-    /// As the upstream answered, see [`Kind`].
+    /// As the upstream answered, see [`Kind`]; `Withheld` where the permit is limited and does not cover it.
     pub async fn manifest(self: &Arc<Self>, permit: &Permit, head: bool) -> Result<ManifestAnswer, Error> {
         let Item::Manifest(reference) = &permit.target().item else {
             return Err(Error::new(Kind::Internal, "the permit is not for a manifest"));
         };
         let place = self.place(permit)?;
         match reference {
-            Reference::Digest(digest) => self.manifest_by_digest(&place, digest, head).await,
-            Reference::Tag(tag) => self.manifest_by_tag(&place, tag, head).await,
+            Reference::Digest(digest) => {
+                self.check_reached(permit, &place, digest).await?;
+                let answer = self.manifest_by_digest(&place, digest, head).await?;
+                self.remember_served(permit, &place, None, &answer).await;
+                Ok(answer)
+            }
+            Reference::Tag(tag) => {
+                let answer = self.manifest_by_tag(&place, tag, head).await?;
+                check_tag(permit, &place, tag, &answer.digest)?;
+                self.remember_served(permit, &place, Some(tag), &answer).await;
+                Ok(answer)
+            }
         }
     }
 
@@ -165,11 +176,13 @@ impl Mirror {
         }
     }
 
-    /// Links a manifest whose bytes are in hand, and learns from it.
+    /// Links a manifest whose bytes are in hand, and learns from it, before it is answered: what it names is asked for next.
     fn take_in(&self, place: &Place, digest: &Digest, manifest: &Manifest) {
         self.sizes.learn(place, manifest);
         let link = Link { manifest: Some(manifest.media_type.clone()) };
         self.store.put_link(&place.name, &place.repository, digest, link);
+        // After the link: an eviction meanwhile drops them in the other order, so that no link outlives the lineage.
+        self.remember_children(place, digest, manifest);
     }
 
     /// Makes it durable behind the answer's back.

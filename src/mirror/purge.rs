@@ -8,7 +8,7 @@ use crate::oci::{Digest, DigestError, NameError, RegistryName, RepositoryName, T
 /// What to drop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purge {
-    /// What one tag means; the next pull asks the upstream.
+    /// What one tag means, and ever meant; the next pull asks the upstream.
     Tag(RegistryName, RepositoryName, Tag),
     /// All that is known of a repository, and the bytes that no other repository needs.
     Repository(RegistryName, RepositoryName),
@@ -73,6 +73,7 @@ impl Mirror {
     pub async fn purge(&self, purge: &Purge) -> Result<Purged, Error> {
         // What was absent before may be there now: the operator wants the upstream asked.
         self.absent.clear();
+        self.served.clear();
         let purged = match purge {
             Purge::Tag(registry, repository, tag) => self.purge_tag(registry, repository, tag).await,
             Purge::Repository(registry, repository) => {
@@ -93,7 +94,9 @@ impl Mirror {
 
     async fn purge_tag(&self, registry: &RegistryName, repository: &RepositoryName, tag: &Tag) -> Purged {
         self.failing.forgive(&(registry.clone(), repository.clone(), tag.clone()));
-        Purged { tags: u64::from(self.store.remove_tag(registry, repository, tag).await), ..Purged::default() }
+        let tags = u64::from(self.store.remove_tag(registry, repository, tag).await);
+        self.store.forget_reached(registry, repository, tag).await;
+        Purged { tags, ..Purged::default() }
     }
 }
 

@@ -79,7 +79,7 @@ impl Mirror {
         self.check_absent(place, &reference)?;
         if head && let Some(answer) = self.head_upstream(place, &reference).await? {
             // The GET that follows comes by digest, so this is the only chance to learn what the tag means.
-            self.record_tag(place, tag, answer.digest);
+            self.record_tag(place, tag, answer.digest).await;
             return Ok(answer);
         }
         self.wait_for_refresh(place, tag, None).await
@@ -140,7 +140,7 @@ impl Mirror {
         match refreshed {
             Ok(refreshed) => {
                 self.failing.forgive(&key(place, tag));
-                self.record_tag(place, tag, refreshed.held.digest);
+                self.record_tag(place, tag, refreshed.held.digest).await;
             }
             // The upstream took the tag back: what is held may no longer stand in for it.
             Err(error) if error.is_authoritative() => {
@@ -153,7 +153,8 @@ impl Mirror {
         }
     }
 
-    fn record_tag(&self, place: &Place, tag: &Tag, digest: Digest) {
+    async fn record_tag(&self, place: &Place, tag: &Tag, digest: Digest) {
+        self.store.put_reached(&place.name, &place.repository, &digest, tag).await;
         let record = TagRecord { digest, checked: SystemTime::now() };
         self.store.put_tag(&place.name, &place.repository, tag, record);
     }

@@ -3,6 +3,7 @@
 
 mod blobs;
 mod endings;
+mod lineage;
 mod overload;
 mod ranges;
 mod simulation;
@@ -35,7 +36,7 @@ struct Bench {
     other: Arc<Scripted>,
     tracker: TaskTracker,
     stop: CancellationToken,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// What the upstream is asked.
@@ -72,14 +73,23 @@ impl Bench {
 
     /// One whose disk fails so.
     async fn on(faults: Faults, urls: &[&str], room: u64, script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap(), faults, urls, room, script).await
+    }
+
+    async fn in_folder(
+        folder: tempfile::TempDir,
+        faults: Faults,
+        urls: &[&str],
+        room: u64,
+        script: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let cache = Cache { directory: folder.path().join("cache"), max_size: Some(room), memory: 1 << 20 };
         let telemetry = Telemetry::quiet();
         let store = Store::open_faulty(&cache, telemetry.clone(), faults).await.unwrap();
         let (tracker, stop, other) = (TaskTracker::new(), CancellationToken::new(), upstream(script));
         let upstreams = Upstreams::new(&config([registry_at(urls)]), other.clone(), telemetry.clone()).unwrap();
         let mirror = Mirror::new(store.clone(), upstreams, telemetry, tracker.clone(), stop.clone());
-        Self { mirror, store, other, tracker, stop, _folder: folder }
+        Self { mirror, store, other, tracker, stop, folder }
     }
 
     fn asked(&self) -> usize {

@@ -29,6 +29,11 @@ impl Span {
         self.start == self.end
     }
 
+    /// Whether the byte at `offset` is in it.
+    pub fn contains(&self, offset: u64) -> bool {
+        self.start <= offset && offset < self.end
+    }
+
     /// The value of `Content-Range` for this part of a body of `total` bytes.
     pub fn content_range(&self, total: u64) -> String {
         format!("bytes {}-{}/{total}", self.start, self.end - 1)
@@ -167,6 +172,13 @@ mod tests {
         assert!(matches!(select(&many(16), 100), Some(Selection::Parts(parts)) if parts.len() == 16));
         assert_eq!(select(&many(17), 100), Some(Selection::Whole));
         assert_eq!(select("bytes=0-9,0-9,0-9,0-9", 10), Some(Selection::Whole));
+    }
+
+    #[test]
+    fn a_span_contains_its_start_and_not_its_end() {
+        let span = Span::new(2, 4);
+        assert_eq!([1, 2, 3, 4].map(|offset| span.contains(offset)), [false, true, true, false]);
+        assert!(!Span::new(2, 2).contains(2));
     }
 
     #[test]

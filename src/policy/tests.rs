@@ -324,6 +324,8 @@ proptest! {
             .map(|remark| &*remark.statement).collect();
         let Ok(permit) = Rules::new(&policy).decide(&question) else { return Ok(()) };
         match permit.scope() {
+            // What depends on how content was reached is not looked into then.
+            _ if policy.mode == config::Mode::Shadow => {}
             Scope::Whole => prop_assert!(!idle.contains(&&*permit.decision().statement), "{:?} {:?}", told, permit.decision()),
             Scope::Limited(limited) => {
                 for (tag, digests) in ways(&target) {

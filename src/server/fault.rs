@@ -81,7 +81,7 @@ pub(super) fn refused(refusal: &Refusal, target: &Target) -> Fault {
 /// belongs to the origin).
 pub(super) fn mirror(error: &Error, target: &Target) -> Fault {
     let (kind, code) = match error.kind {
-        Kind::NotFound => (FaultKind::NotFound, unknown(target)),
+        Kind::NotFound | Kind::Withheld => return absent(error, target),
         Kind::Denied | Kind::Unauthorized => (FaultKind::Denied, ErrorCode::Denied),
         Kind::RateLimited => (FaultKind::Overloaded, ErrorCode::TooManyRequests),
         Kind::Overloaded => (FaultKind::Overloaded, ErrorCode::TooManyRequests),
@@ -95,6 +95,19 @@ pub(super) fn mirror(error: &Error, target: &Target) -> Fault {
     fault
 }
 
+/// Says the same of all that is absent and all that is withheld, and nothing of what there is. The log has the reason.
+fn absent(error: &Error, target: &Target) -> Fault {
+    let thing = match target.item {
+        Item::Manifest(_) => "manifest",
+        Item::Blob(_) => "blob",
+        Item::Tags | Item::Referrers(_) => "list",
+    };
+    let message = format!("{}/{} has no such {thing}", target.registry, target.repository);
+    let mut fault = Fault::new(FaultKind::NotFound, unknown(target), message);
+    fault.detail = Some(error.detail().map_or_else(|| error.to_string(), str::to_owned));
+    fault
+}
+
 fn unknown(target: &Target) -> ErrorCode {
     match target.item {
         Item::Manifest(_) => ErrorCode::ManifestUnknown,
@@ -102,5 +115,28 @@ fn unknown(target: &Target) -> ErrorCode {
         Item::Tags => ErrorCode::NameUnknown,
         // Clients fall back to the referrers tag on any 404 whose code is not NAME_UNKNOWN.
         Item::Referrers(_) => ErrorCode::ManifestUnknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Reference;
+
+    #[test]
+    fn what_is_withheld_reads_as_what_is_absent() {
+        let target = |item| Target { registry: "r.io".parse().unwrap(), repository: "a/b".parse().unwrap(), item };
+        let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".parse().unwrap();
+        for (item, message) in [
+            (Item::Manifest(Reference::Digest(digest)), "r.io/a/b has no such manifest"),
+            (Item::Blob(digest), "r.io/a/b has no such blob"),
+            (Item::Referrers(digest), "r.io/a/b has no such list"),
+        ] {
+            let of = |kind| mirror(&Error::example(kind), &target(item.clone()));
+            let (absent, withheld) = (of(Kind::NotFound), of(Kind::Withheld));
+            assert_eq!((&absent.message[..], absent.detail.as_deref()), (message, Some("NotFound")));
+            assert_eq!(withheld.detail.as_deref(), Some("Withheld"));
+            assert_eq!(Fault { detail: None, ..withheld }, Fault { detail: None, ..absent });
+        }
     }
 }

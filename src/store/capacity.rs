@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use super::content::{Content, lock, now};
 use super::error::{Error, Kind};
-use super::eviction::{Use, Victim};
+use super::eviction::Victim;
 use super::index::Table;
 use super::records::{blob_key, digest_bytes};
 use crate::oci::Digest;
@@ -125,9 +125,11 @@ impl Content {
         true
     }
 
-    /// Drops what is recorded of content that is gone, links included: so the index grows no larger than the cache.
+    /// Drops what is recorded of content that is gone, links and lineage included: so the index grows no larger than the cache.
     pub(super) fn forget(&self, digest: &Digest) {
         self.index.remove(blob_key(digest));
+        // Before the links: who learns both anew meanwhile writes them the other way round, and no link outlives its lineage.
+        self.forget_lineage(digest);
         for link in self.index.scan(Table::Links, &digest_bytes(digest), |_| true).into_keys() {
             self.index.remove(super::index::Key { table: Table::Links, bytes: link });
         }
@@ -136,8 +138,9 @@ impl Content {
     /// Writes down some of the uses that were not yet. Whether there may be more.
     pub(super) fn save_uses(&self) -> bool {
         let uses = self.table().take_uses(USES);
-        let row = |used: &Use| self.index.put(blob_key(&used.digest), used.encode());
-        uses.iter().for_each(row);
+        for used in &uses {
+            self.index.put(blob_key(&used.digest), used.encode());
+        }
         uses.len() == USES
     }
 

@@ -66,6 +66,7 @@ impl Content {
                 Ok(Held::There(blob, victims)) => Some((blob, victims)),
                 Ok(Held::Touched(blob)) => Some((blob, Vec::new())),
                 Ok(Held::Missing) => return false,
+                Err(error) if error.is_about_access() => return false,
                 Err(_) => None,
             }
         };

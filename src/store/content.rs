@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -48,6 +49,8 @@ pub(super) struct Content {
     pub(super) parked: Mutex<Parked>,
     pub(super) checked: Mutex<Checked>,
     pub(super) lingering: Mutex<Vec<super::capacity::Lingering>>,
+    /// Records of lineage since it was last trimmed.
+    pub(super) new_lineage: AtomicU64,
     pub(super) files: Files,
     pub(super) memory: Memory,
     table: Mutex<eviction::Table>,
@@ -96,6 +99,7 @@ impl Content {
             parked: Mutex::default(),
             checked: Mutex::default(),
             lingering: Mutex::default(),
+            new_lineage: AtomicU64::new(0),
             files: Files::default(),
             memory: Memory::new(config.memory),
             table: Mutex::new(eviction::Table::new(cap, pins)),

@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 /// What to do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -48,5 +50,12 @@ impl Error {
             _ => Kind::Io,
         };
         Self { kind, message: format!("{doing} {}: {source}", path.display()), source: Some(Arc::new(source)) }
+    }
+
+    /// Whether this process could not get at a file, which says nothing of what is in it: it has too many open, or no memory,
+    /// or no right.
+    pub(super) fn is_about_access(&self) -> bool {
+        let errno = self.source.as_deref().and_then(Errno::from_io_error);
+        errno.is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::ACCESS].contains(&errno))
     }
 }

@@ -34,6 +34,9 @@ pub(super) enum Table {
     Lists,
     Blobs,
     Pins,
+    Reached,
+    Children,
+    Parents,
 }
 
 /// The name of a record.
@@ -71,9 +74,9 @@ impl Index {
         Ok(Self { shared, writer: Some(writer) })
     }
 
-    /// Puts a record.
-    pub(super) fn put(&self, key: Key, value: Bytes) {
-        self.shared.write(key, Some(value));
+    /// Puts a record. Whether it was taken: not where too much waits for a disk that refuses.
+    pub(super) fn put(&self, key: Key, value: Bytes) -> bool {
+        self.shared.write(key, Some(value))
     }
 
     /// Removes a record.
@@ -101,9 +104,20 @@ impl Index {
 
     /// All records of a table whose key begins with `prefix` and that `keep` wants, in order. Blocks.
     pub(super) fn scan(&self, table: Table, prefix: &[u8], keep: impl Fn(&[u8]) -> bool) -> BTreeMap<Box<[u8]>, Bytes> {
+        self.scan_some(table, prefix, usize::MAX, keep)
+    }
+
+    /// The same, but no more than `most` records of those that are on the disk.
+    pub(super) fn scan_some(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        most: usize,
+        keep: impl Fn(&[u8]) -> bool,
+    ) -> BTreeMap<Box<[u8]>, Bytes> {
         let waiting = self.shared.state().overlay.scan(table, prefix);
         let mut found = BTreeMap::new();
-        if let Err(fault) = self.shared.database.scan(table, prefix, &keep, &mut found) {
+        if let Err(fault) = self.shared.database.scan(table, prefix, most, &keep, &mut found) {
             self.shared.report(fault);
         }
         for (key, value) in waiting.into_iter().filter(|(key, _)| keep(key)) {

@@ -56,7 +56,7 @@ impl Partial {
     ) -> Result<Self, Error> {
         let worth = length.is_some_and(|length| length > WORTH_KEEPING);
         let name = if worth { content.claim(&registry, &digest) } else { None };
-        if length.is_some() && !worth {
+        if !worth {
             content.forget_parked(&registry, &digest);
         }
         let draft = Draft::new(content.clone(), length.unwrap_or(0), name)?;

@@ -24,7 +24,7 @@ pub struct Removed {
 }
 
 impl Content {
-    /// Drops all that is recorded of a repository, and what nothing else is linked to. Reads all links there are.
+    /// Drops all that is recorded of a repository, and what nothing else is linked to. Reads all links and lineage there are.
     pub(super) fn purge(&self, registry: &RegistryName, repository: &RepositoryName) -> Removed {
         let scope = scope(registry, repository);
         let mut removed = Removed {
@@ -32,6 +32,7 @@ impl Content {
             lists: self.drop_all(Table::Lists, self.index.scan(Table::Lists, &scope, |_| true).into_keys()),
             ..Removed::default()
         };
+        self.forget_lineage_in(&scope);
         let ours = |key: &[u8]| split_digest(key).is_some_and(|(_, rest)| rest == scope);
         let links: Vec<Box<[u8]>> = self.index.scan(Table::Links, &[], ours).into_keys().collect();
         removed.links = self.drop_all(Table::Links, links.iter().cloned());

@@ -43,6 +43,14 @@ pub struct ListRecord {
     pub fetched: SystemTime,
 }
 
+/// What a manifest names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Children {
+    /// When it was written down, in seconds since 1970.
+    pub(super) recorded: u32,
+    pub(super) digests: Vec<Digest>,
+}
+
 /// The longest key of a list, in bytes; clients have a say in it. A list under a longer one is not kept.
 pub(super) const MAX_LIST_KEY: usize = 4096;
 
@@ -55,9 +63,22 @@ pub(super) fn pin_key(digest: &Digest) -> Key {
 }
 
 pub(super) fn link_key(registry: &RegistryName, repository: &RepositoryName, digest: &Digest) -> Key {
-    let mut bytes = digest_bytes(digest);
-    bytes.extend(scope(registry, repository));
-    Key { table: Table::Links, bytes: bytes.into() }
+    placed(Table::Links, digest, &scope(registry, repository), &[])
+}
+
+/// That a tag meant a manifest.
+pub(super) fn reached_key(digest: &Digest, scope: &[u8], tag: &Tag) -> Key {
+    placed(Table::Reached, digest, scope, tag.as_str().as_bytes())
+}
+
+/// What a manifest names.
+pub(super) fn children_key(parent: &Digest, scope: &[u8]) -> Key {
+    placed(Table::Children, parent, scope, &[])
+}
+
+/// That a manifest names something.
+pub(super) fn parent_key(child: &Digest, scope: &[u8], parent: &Digest) -> Key {
+    placed(Table::Parents, child, scope, &digest_bytes(parent))
 }
 
 pub(super) fn tag_key(registry: &RegistryName, repository: &RepositoryName, tag: &Tag) -> Key {
@@ -74,7 +95,12 @@ fn scoped(table: Table, registry: &RegistryName, repository: &RepositoryName, re
     Key { table, bytes: bytes.into() }
 }
 
-/// What the keys of a repository's tags and lists begin with, and those of its links end with.
+fn placed(table: Table, digest: &Digest, scope: &[u8], rest: &[u8]) -> Key {
+    Key { table, bytes: [&digest_bytes(digest), scope, rest].concat().into() }
+}
+
+/// What the keys of a repository's tags and lists begin with, and what stands behind the digest in those of its links and
+/// lineage.
 pub(super) fn scope(registry: &RegistryName, repository: &RepositoryName) -> Vec<u8> {
     format!("{registry}\0{repository}\0").into_bytes()
 }
@@ -173,6 +199,30 @@ impl Use {
     }
 }
 
+impl Children {
+    /// Seconds, then the digests.
+    pub(super) fn encode(&self) -> Bytes {
+        let digests = self.digests.iter().flat_map(digest_bytes);
+        self.recorded.to_be_bytes().into_iter().chain(digests).collect()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (recorded, mut rest) = bytes.split_first_chunk()?;
+        let mut digests = Vec::new();
+        while !rest.is_empty() {
+            let (digest, others) = split_digest(rest)?;
+            digests.push(digest);
+            rest = others;
+        }
+        Some(Self { recorded: u32::from_be_bytes(*recorded), digests })
+    }
+}
+
+/// When a record of lineage was made, which is what it begins with.
+pub(super) fn recorded_at(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |recorded| u32::from_be_bytes(*recorded))
+}
+
 /// Seconds since 1970; good until 2106, and any time beyond is the last one.
 pub(super) fn seconds(at: SystemTime) -> u32 {
     at.duration_since(UNIX_EPOCH).map_or(0, |since| u32::try_from(since.as_secs()).unwrap_or(u32::MAX))
@@ -209,6 +259,11 @@ mod tests {
         let list = ListRecord { body, media_type: None, filters_applied: Some("artifactType".to_owned()), next, fetched: at };
         assert_eq!(ListRecord::fetched_millis(&list.clone().encode()), 1_700_000_000_123);
         assert_eq!(ListRecord::decode(&list.clone().encode()), Some(list));
+        let digests = vec![digest, Digest::of(Algorithm::Sha256, b"y")];
+        for children in [Children { recorded: 7, digests }, Children { recorded: 8, digests: Vec::new() }] {
+            assert_eq!(recorded_at(&children.encode()), children.recorded);
+            assert_eq!(Children::decode(&children.encode()), Some(children));
+        }
         let used = Use { digest, size: 1 << 40, used: 7 };
         assert_eq!(Use::decode(digest, &used.encode()), Some(used));
     }
@@ -231,6 +286,7 @@ mod tests {
             let bytes = Bytes::from(bytes);
             let _ = (Link::decode(&bytes), TagRecord::decode(&bytes), ListRecord::decode(&bytes), split_digest(&bytes));
             let _ = (Use::decode(Digest::of(Algorithm::Sha256, b""), &bytes), ListRecord::fetched_millis(&bytes));
+            let _ = (Children::decode(&bytes), recorded_at(&bytes));
         }
     }
 }

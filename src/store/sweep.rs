@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use super::content::Content;
+use super::content::{Content, now};
 use super::eviction::{Use, Victim};
 use super::index::Table;
 use super::layout::{Entry, Leftover, Shelf};
@@ -25,6 +25,9 @@ pub(super) fn sweep(content: &Content, stop: &CancellationToken) {
     let blobs = found.len();
     load(content, found, stop);
     content.table().end_sweep();
+    if !stop.is_cancelled() {
+        content.trim_lineage(now());
+    }
     content.report_usage();
     tracing::info!(blobs, seconds = started.elapsed().as_secs_f64(), "swept the cache folder");
 }

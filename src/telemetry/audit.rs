@@ -1,7 +1,7 @@
 //! The audit log: one JSON line for each request and each refused connection, chained by hashes so that a change shows.
 //!
-//! A request ends by leaving what it knows in a queue; a thread makes lines of it, writes them, and after each batch a link:
-//! a line with the hash of the batch and of the link before it. docs/audit.md says what the lines look like.
+//! A request ends by leaving its line in a queue; a thread writes what is there, and after each batch a link: a line with
+//! the hash of the batch and of the link before it. docs/audit.md says what the lines look like.
 //!
 //! What was handed over is written within a fraction of a second, and linked within one more; `kill -9` loses what was not.
 //! The system decides when it reaches the disk.
@@ -9,11 +9,11 @@
 mod chain;
 mod error;
 mod file;
+mod line;
 mod link;
 mod output;
 mod queue;
 mod record;
-mod stamp;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -22,6 +22,7 @@ mod writer;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ use file::LogFile;
 pub use link::{Hash, NotAHash};
 use output::{Output, Stdout};
 use queue::Queue;
-use record::Record;
+use record::EventId;
 pub use verify::{Broken, Tail, Verified, VerifyError, rotated, verify};
 use writer::Writer;
 
@@ -53,6 +54,9 @@ pub(super) struct AuditLog {
     queue: Arc<Queue>,
     when_full: WhenFull,
     metrics: AuditMetrics,
+    /// Names this run of the program in the names of its records.
+    run: u32,
+    made: AtomicU64,
 }
 
 /// The right to leave one record; given back when it is dropped, or when the record is written.
@@ -75,8 +79,11 @@ impl AuditLog {
         let queue = Queue::new();
         let blocks = config.when_full == WhenFull::Block;
         let writer = Writer::new(queue.clone(), output, chain, metrics.clone(), health).blocking(blocks);
-        let log = Self { queue, when_full: config.when_full, metrics };
-        log.write_by(writer, begins).map_err(|error| AuditError::new(path, error))
+        Self::new(queue, config.when_full, metrics).write_by(writer, begins).map_err(|error| AuditError::new(path, error))
+    }
+
+    fn new(queue: Arc<Queue>, when_full: WhenFull, metrics: AuditMetrics) -> Self {
+        Self { queue, when_full, metrics, run: rand::random(), made: AtomicU64::new(0) }
     }
 
     /// Has `writer` write what comes, and first a link where it `begins` something.
@@ -107,15 +114,19 @@ impl AuditLog {
     /// Records a request. Never waits: without a place of its own and none free, the record is dropped and counted.
     pub(super) fn request(&self, outcome: &mut Outcome) {
         if self.takes(std::mem::take(&mut outcome.place)) {
-            self.queue.push(Record::of_request(outcome));
+            self.queue.push(&record::of_request(outcome, self.next_id()));
         }
     }
 
     /// Records a refused connection. Never waits.
     pub(super) fn connection(&self, refused: &RefusedConnection) {
         if self.takes(Place::default()) {
-            self.queue.push(Record::of_connection(refused));
+            self.queue.push(&record::of_connection(refused, self.next_id()));
         }
+    }
+
+    fn next_id(&self) -> EventId {
+        EventId { run: self.run, number: self.made.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// Whether there is a place, which the writer then gives back.

@@ -33,10 +33,11 @@ pub(super) fn target(raw: &str) -> String {
     }
     let whole = raw.split_once('#').map_or(raw, |(whole, _)| whole);
     let Some((path, query)) = whole.split_once('?') else { return printable(whole) };
-    let mut kept: Vec<&str> = query.split('&').filter(|pair| is_known(pair)).collect();
-    if kept.len() < query.split('&').count() {
-        kept.push(LEFT_OUT);
+    if query.split('&').all(is_known) {
+        return printable(whole);
     }
+    let mut kept: Vec<&str> = query.split('&').filter(|pair| is_known(pair)).collect();
+    kept.push(LEFT_OUT);
     printable(&format!("{path}?{}", kept.join("&")))
 }
 

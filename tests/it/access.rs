@@ -1,13 +1,10 @@
 //! Who we are to upstreams, and what never leaves: credentials go to their registry and its own token server only.
 
-use super::support::proxy::{Proxy, Setup};
+use super::support::proxy::{ANYBODY, Proxy, Setup};
 use super::support::registry::basic;
 use super::support::*;
 
 const USER: &str = "credentials = { kind = \"basic\", username = \"alice\", password = { file = \"password\" } }";
-
-/// What is fetched with credentials of ours is for anonymous clients only where a statement says so.
-const ANYBODY: &str = "[[policy.statement]]\nid = \"anybody\"\neffect = \"allow\"\n";
 
 async fn proxy(hub: &Registry, keys: &str) -> Proxy {
     setup(hub, keys).section(ANYBODY).start().await

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::support::process::{Process, run};
-use super::support::proxy::Setup;
+use super::support::proxy::{ANYBODY, Setup};
 use super::support::registry::basic;
 use super::support::*;
 
@@ -60,7 +60,7 @@ async fn every_request_is_recorded_and_no_secret_of_anybody() {
     let credentials = "credentials = { kind = \"basic\", username = \"alice\", password = { file = \"password\" } }";
     let setup = audited(&hub, &format!("{credentials}\nblob_hosts = [\"{}\"]", cdn.host()));
     std::fs::write(setup.folder().join("password"), "hunter2-upstream\n").unwrap();
-    let proxy = setup.start().await;
+    let proxy = setup.section(ANYBODY).start().await;
     let login = basic("bob", "hunter2-client");
     let headers = [
         ("authorization", login.as_str()),

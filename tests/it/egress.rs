@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
-use super::support::proxy::{Proxy, Setup};
+use super::support::proxy::{ANYBODY, Proxy, Setup};
 use super::support::*;
 
 const USER: &str = "credentials = { kind = \"basic\", username = \"alice\", password = { file = \"password\" } }";
@@ -47,7 +47,7 @@ impl Trap {
 }
 
 fn setup(hub: &Registry, keys: &str) -> Setup {
-    let setup = Setup::new().registry("docker.io", hub, &format!("default = true\n{USER}\n{keys}"));
+    let setup = Setup::new().registry("docker.io", hub, &format!("default = true\n{USER}\n{keys}")).section(ANYBODY);
     std::fs::write(setup.folder().join("password"), "s3cret\n").unwrap();
     setup
 }

@@ -17,6 +17,7 @@ mod layers;
 mod links;
 mod operator;
 mod outages;
+mod private;
 mod process;
 mod pull_rules;
 mod quota;

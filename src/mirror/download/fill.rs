@@ -309,7 +309,7 @@ impl Fill {
     async fn keep(&self, course: &Course) {
         let Some(partial) = course.partial.clone() else { return };
         if !self.download.is_kept() {
-            return partial.discard().await;
+            return self.put_away(partial, false).await;
         }
         if let Err(error) = partial.commit().await {
             tracing::warn!(digest = %self.digest, %error, "served, but not stored");

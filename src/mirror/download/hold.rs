@@ -4,12 +4,17 @@
 /// whole.
 pub(super) const HELD_BACK: u64 = 64 * 1024;
 
+/// The offset of the tail of a blob of `length` bytes.
+pub(super) fn tail(length: u64) -> u64 {
+    length.saturating_sub(HELD_BACK)
+}
+
 /// The offset up to which a reader may go, when the bytes up to `present` are there and the digest is not known yet.
 pub(super) fn released(present: u64, length: Option<u64>) -> u64 {
     match length {
-        Some(length) => present.min(length.saturating_sub(HELD_BACK)),
+        Some(length) => present.min(tail(length)),
         // Any byte may turn out to be one of the last.
-        None => present.saturating_sub(HELD_BACK),
+        None => tail(present),
     }
 }
 

@@ -59,11 +59,11 @@ pub(super) fn next(at: u64, length: u64, missing: Option<Span>, claimed: &[Span]
     if missing.start > at {
         return Next::Skip(missing.start);
     }
-    if let Some(claim) = claimed.iter().find(|claim| claim.start <= at && at < claim.end) {
+    if let Some(claim) = claimed.iter().find(|claim| claim.contains(at)) {
         let long = line.is_some_and(|line| line.ranged) && claim.end - at > READ_THROUGH;
         return if long { Next::HangUp } else { Next::Wait };
     }
-    let limit = claimed.iter().map(|claim| claim.start).filter(|start| *start > at).fold(missing.end, u64::min);
+    let limit = unclaimed_until(at, missing.end, claimed);
     match line {
         Some(line) if line.at == at => Next::Read(limit),
         Some(line) if line.at < at && (!line.ranged || at - line.at <= READ_THROUGH) => Next::Drain(at),
@@ -81,12 +81,17 @@ pub(super) fn piece(at: u64, end: u64, front: u64, rate: Option<f64>, missing: O
         return None;
     }
     let missing = missing.filter(|missing| missing.start == at)?;
-    if claimed.iter().any(|claim| claim.start <= at && at < claim.end) {
+    if claimed.iter().any(|claim| claim.contains(at)) {
         return None;
     }
     let wanted = (end - at).clamp(SMALLEST_PIECE, LARGEST_PIECE);
-    let until = claimed.iter().map(|claim| claim.start).filter(|start| *start > at).fold(missing.end, u64::min);
+    let until = unclaimed_until(at, missing.end, claimed);
     Some(Span::new(at, until.min(at.saturating_add(wanted))))
+}
+
+/// Where the next claim behind `at` begins, or `end` where none does before.
+fn unclaimed_until(at: u64, end: u64, claimed: &[Span]) -> u64 {
+    claimed.iter().map(|claim| claim.start).filter(|start| *start > at).fold(end, u64::min)
 }
 
 /// How fast bytes come: those of the last one to two seconds.

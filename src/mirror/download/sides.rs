@@ -53,7 +53,7 @@ impl Claims {
         let free = async {
             loop {
                 let ended = self.ended.notified();
-                if !self.spans().iter().any(|span| span.start <= at && at < span.end) {
+                if !self.spans().iter().any(|span| span.contains(at)) {
                     return;
                 }
                 ended.await;
@@ -61,7 +61,7 @@ impl Claims {
         };
         let ended = tokio::time::timeout(PATIENCE, free).await.is_ok();
         if !ended {
-            self.lock().iter().filter(|(span, _)| span.start <= at && at < span.end).for_each(|(_, claim)| claim.cancel());
+            self.lock().iter().filter(|(span, _)| span.contains(at)).for_each(|(_, claim)| claim.cancel());
         }
         ended
     }
@@ -139,7 +139,7 @@ impl Sides<'_> {
 
     /// What is to be fetched for one of those who wait. The tail is shown to nobody before all is there.
     fn piece(&self) -> Option<Span> {
-        let shown = hold::released(self.length, Some(self.length));
+        let shown = hold::tail(self.length);
         let (front, rate, claims) = (self.attempt.download().front(), self.attempt.rate(), self.claims.spans());
         let wanted = |(at, end): (u64, u64)| {
             let missing = self.partial.first_gap(Span::new(at.min(self.length), self.length));

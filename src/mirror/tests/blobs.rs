@@ -384,3 +384,24 @@ async fn an_upstream_that_answers_ranges_by_next_to_nothing_is_not_asked_for_eve
     assert_eq!(bench.pull("app", digest_of(&layer())).await.unwrap_err().kind, Kind::BadGateway);
     assert_eq!(bench.asked(), 6);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_while_somebody_looked_into_the_store_is_not_what_they_get() {
+    let bench = Bench::new(|asked| match asked.nth {
+        0 => Reply::After(MINUTE / 60, Reply::status(403).into()),
+        _ => Reply::ok(layer()),
+    })
+    .await;
+    // A look into the store then takes a turn of the runtime, however fast the disk is.
+    let _inline = crate::store::inline_blocking();
+    let digest = digest_of(&layer());
+    let late = async {
+        tokio::time::sleep(MINUTE / 120).await;
+        let mut late = std::pin::pin!(bench.blob("app", digest));
+        assert!(futures_util::poll!(&mut late).is_pending(), "it looks into the store");
+        bench.idle().await;
+        late.await
+    };
+    let (first, late) = tokio::join!(bench.blob("app", digest), late);
+    assert_eq!((first.err().unwrap().kind, late.unwrap().served), (Kind::Denied, Served::Miss));
+}

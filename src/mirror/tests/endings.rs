@@ -24,7 +24,7 @@ async fn nothing_is_left_of_a_download_however_it_ended() {
         assert_eq!(pulled.is_ok(), right, "{ending}");
         bench.idle().await;
         assert_eq!(bench.store.usage().blobs, u64::from(right), "{ending}");
-        assert_eq!(std::fs::read_dir(bench._folder.path().join("cache/partial")).unwrap().count(), 0, "{ending}");
+        assert_eq!(std::fs::read_dir(bench.folder.path().join("cache/partial")).unwrap().count(), 0, "{ending}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::super::tests::{Folder, content, put};
+use super::super::tests::{Folder, close, content, put};
 use super::super::{Faults, Operation, Store, Usage};
 use super::*;
 
@@ -101,6 +101,24 @@ async fn suspected_content_that_cannot_be_read_goes() {
         faults.after(1, operation, Errno::IO);
         assert!(store.suspect(&digest).await, "{operation:?}");
         is_a_miss_and_can_come_again(&folder, &store, &digest).await;
+    }
+}
+
+#[tokio::test]
+async fn content_that_this_process_cannot_get_at_stays() {
+    for (error, goes) in
+        [(Errno::MFILE, false), (Errno::NFILE, false), (Errno::NOMEM, false), (Errno::ACCESS, false), (Errno::IO, true)]
+    {
+        let (folder, faults) = (Folder::in_memory(10 << 20), Faults::default());
+        let store = folder.open().await;
+        let digest = put(&store, 1, SIZE).await;
+        // A file that is open already is not opened.
+        close(store).await;
+        let store = folder.open_faulty(&faults).await.unwrap();
+        faults.always(Operation::Open, error);
+        assert_eq!((store.suspect(&digest).await, folder.path(&digest).exists()), (goes, !goes), "{error}");
+        faults.lift();
+        assert_eq!(store.open_blob(&digest).await.unwrap().is_some(), !goes, "{error}");
     }
 }
 

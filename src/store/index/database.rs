@@ -15,12 +15,15 @@ use crate::store::disk::Disk;
 /// What redb may keep in memory. Hot records are kept by the caller.
 const PAGE_CACHE: usize = 32 << 20;
 
-const TABLES: [TableDefinition<&[u8], &[u8]>; 5] = [
+const TABLES: [TableDefinition<&[u8], &[u8]>; 8] = [
     TableDefinition::new("links"),
     TableDefinition::new("tags"),
     TableDefinition::new("lists"),
     TableDefinition::new("blobs"),
     TableDefinition::new("pins"),
+    TableDefinition::new("reached"),
+    TableDefinition::new("children"),
+    TableDefinition::new("parents"),
 ];
 
 /// Why the index could not be read or written.
@@ -112,11 +115,12 @@ impl Database {
         .map(Option::flatten)
     }
 
-    /// Adds all records of a table to `into` whose key begins with `prefix` and that `keep` wants.
+    /// Adds the first `most` records of a table to `into` whose key begins with `prefix` and that `keep` wants.
     pub(super) fn scan(
         &self,
         table: Table,
         prefix: &[u8],
+        most: usize,
         keep: &dyn Fn(&[u8]) -> bool,
         into: &mut BTreeMap<Box<[u8]>, Bytes>,
     ) -> Result<(), Fault> {
@@ -124,7 +128,7 @@ impl Database {
             let rows = database.begin_read()?.open_table(TABLES[table as usize])?;
             for row in rows.range(prefix..)? {
                 let (key, value) = row?;
-                if !key.value().starts_with(prefix) {
+                if into.len() >= most || !key.value().starts_with(prefix) {
                     break;
                 }
                 if keep(key.value()) {
@@ -208,8 +212,27 @@ mod tests {
         assert_eq!(second.get(&key(Table::Links, b"aa")), Ok(None));
         assert_eq!(second.get(&key(Table::Tags, b"ab")), Ok(None));
         let mut found = BTreeMap::new();
-        second.scan(Table::Links, b"a", &|_| true, &mut found).unwrap();
+        second.scan(Table::Links, b"a", usize::MAX, &|_| true, &mut found).unwrap();
         assert_eq!(found.keys().map(|key| &**key).collect::<Vec<_>>(), [b"ab"]);
+        found.clear();
+        second.scan(Table::Links, b"", 1, &|_| true, &mut found).unwrap();
+        assert_eq!(found.len(), 1);
+    }
+
+    #[test]
+    fn an_index_of_before_there_was_a_table_gets_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = redb::Database::create(folder.path().join("index")).unwrap();
+        let transaction = old.begin_write().unwrap();
+        transaction.open_table(TABLES[0]).unwrap().insert(b"a".as_slice(), b"v".as_slice()).unwrap();
+        transaction.commit().unwrap();
+        drop(old);
+        let database = database(folder.path());
+        database.open().unwrap();
+        assert_eq!(database.get(&key(Table::Parents, b"a")), Ok(None));
+        let mut found = BTreeMap::new();
+        database.scan(Table::Reached, b"", 1, &|_| true, &mut found).unwrap();
+        assert_eq!(database.get(&key(Table::Links, b"a")), Ok(Some(Bytes::from_static(b"v"))));
     }
 
     #[test]
@@ -230,7 +253,7 @@ mod tests {
             read == Ok(Some(Bytes::from_static(b"v")))
         };
         let mut found = BTreeMap::new();
-        database.scan(Table::Links, b"", &during, &mut found).unwrap();
+        database.scan(Table::Links, b"", usize::MAX, &during, &mut found).unwrap();
         assert_eq!(found.len(), 1);
     }
 

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use moka::sync::Cache;
 use tokio::sync::watch;
 
-use super::Key;
 use super::database::{Batch, Database, Fault};
 use super::overlay::Overlay;
+use super::{Key, Table};
 use crate::telemetry::Telemetry;
 
 /// Between two commits, so that what comes in a burst is one.
@@ -67,10 +67,12 @@ impl Shared {
         self.tell(&opened);
     }
 
-    pub(super) fn write(&self, key: Key, value: Option<Bytes>) {
+    /// Whether it was taken.
+    pub(super) fn write(&self, key: Key, value: Option<Bytes>) -> bool {
         let mut state = self.state();
         let taken = state.overlay.write(key.clone(), value.clone());
-        match value.filter(|_| taken) {
+        // Nobody asks for a parent by name.
+        match value.filter(|_| taken && key.table != Table::Parents) {
             Some(value) => self.hot.insert(key, value),
             None => self.hot.invalidate(&key),
         }
@@ -80,6 +82,7 @@ impl Shared {
         } else {
             self.telemetry.metrics.store_failed("index_full");
         }
+        taken
     }
 
     /// A reader met a fault.

@@ -40,14 +40,14 @@ impl Journal {
         Self { durable, ..Self::default() }
     }
 
-    /// Whether a note is due when `received` bytes have come.
+    /// Whether a note is due when `received` bytes have come. Another writer may have noted more than the caller knows of.
     pub(super) fn is_note_due(&self, received: u64) -> bool {
-        received - self.noted >= NOTE_EVERY
+        received.saturating_sub(self.noted) >= NOTE_EVERY
     }
 
     /// Whether they are to be made durable.
     pub(super) fn is_sync_due(&self, received: u64) -> bool {
-        received - self.synced >= SYNC_EVERY
+        received.saturating_sub(self.synced) >= SYNC_EVERY
     }
 
     /// The `received` bytes that have come are being made durable.
@@ -105,5 +105,17 @@ pub(super) fn keep(draft: Draft, subject: &Subject, there: (RangeSet, u64), mut 
     }
     if journal.write(&content, &name, subject, &present, received).is_ok() {
         draft.park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_late_with_fewer_bytes_has_nothing_to_write_down() {
+        let journal = Journal { noted: 2 * NOTE_EVERY, synced: 2 * SYNC_EVERY, ..Journal::default() };
+        assert!(!journal.is_note_due(NOTE_EVERY) && journal.is_note_due(3 * NOTE_EVERY));
+        assert!(!journal.is_sync_due(SYNC_EVERY) && journal.is_sync_due(3 * SYNC_EVERY));
     }
 }

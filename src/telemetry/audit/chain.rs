@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::link::{Hash, Link};
 
 /// A link comes after so many records at the latest.
-const MOST_RECORDS: u64 = 256;
+const MOST_RECORDS: usize = 256;
 /// A record waits no longer than this for its link.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -20,7 +20,7 @@ pub(super) struct Chain {
     head: Hash,
     /// Over the lines since then.
     hasher: Sha256,
-    records: u64,
+    records: usize,
     adopted: u64,
     lost: u64,
     /// When the first of these lines came.
@@ -39,10 +39,10 @@ impl Chain {
         self.adopted += lines.iter().filter(|byte| **byte == b'\n').count() as u64;
     }
 
-    /// Takes in a record's line, with its newline.
-    pub(super) fn add(&mut self, line: &[u8], now: Instant) {
-        self.hasher.update(line);
-        self.records += 1;
+    /// Takes in the lines of so many records, each with its newline.
+    pub(super) fn add(&mut self, lines: &[u8], records: usize, now: Instant) {
+        self.hasher.update(lines);
+        self.records += records;
         self.since.get_or_insert(now);
     }
 
@@ -54,14 +54,14 @@ impl Chain {
         }
     }
 
-    /// Whether a link is to come now whatever comes after.
-    pub(super) fn is_long(&self) -> bool {
-        self.records >= MOST_RECORDS
+    /// How many more records there may be before the next link.
+    pub(super) fn room(&self) -> usize {
+        MOST_RECORDS.saturating_sub(self.records)
     }
 
     /// Whether there is anything for a link to say.
     pub(super) fn is_open(&self) -> bool {
-        self.records + self.adopted + self.lost > 0
+        self.records > 0 || self.adopted + self.lost > 0
     }
 
     /// When the next link is to be written; never while there is nothing to say.
@@ -71,7 +71,7 @@ impl Chain {
 
     /// Ends the batch: writes its link, with a newline, to `lines`.
     pub(super) fn close(&mut self, lines: &mut Vec<u8>) -> Link {
-        let (records, adopted) = (self.records + self.adopted, self.adopted);
+        let (records, adopted) = (self.records as u64 + self.adopted, self.adopted);
         let open = Link { number: self.number, records, adopted, lost: self.lost, previous: self.head, hash: Hash::default() };
         let link = Link::seal(open, &self.hasher);
         lines.extend_from_slice(link.line().as_bytes());

@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use super::record::Record;
-
 /// Places for records: as many as requests may be under way (`app::limits`), and as many again that may wait for the disk.
 const PLACES: usize = 32_768;
 /// After its first record the writer waits so long for more, unless there are [`MANY`].
@@ -30,7 +28,10 @@ pub(super) struct Queue {
 /// What the writer has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    pub(super) records: Vec<Record>,
+    /// Records' lines.
+    pub(super) lines: Vec<u8>,
+    /// Where each of them ends.
+    pub(super) ends: Vec<usize>,
     /// How many there was no place for.
     pub(super) lost: u64,
     /// Whether the file is to be opened anew.
@@ -43,7 +44,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     fn is_pressing(&self) -> bool {
-        self.closed || self.reopen || self.records.len() >= MANY
+        self.closed || self.reopen || self.ends.len() >= MANY
     }
 }
 
@@ -56,11 +57,13 @@ impl Queue {
         Arc::new(Self { waiting: Mutex::default(), wake: Condvar::new(), places: Arc::new(Semaphore::new(places)) })
     }
 
-    /// Leaves a record, for which there is a place.
-    pub(super) fn push(&self, record: Record) {
+    /// Leaves a record's line, for which there is a place.
+    pub(super) fn push(&self, line: &[u8]) {
         let mut waiting = self.lock();
-        waiting.records.push(record);
-        let count = waiting.records.len();
+        waiting.lines.extend_from_slice(line);
+        let end = waiting.lines.len();
+        waiting.ends.push(end);
+        let count = waiting.ends.len();
         drop(waiting);
         if count == 1 || count == MANY {
             self.wake.notify_one();
@@ -88,15 +91,17 @@ impl Queue {
 
     /// Waits for something to do, until `due` at most, and takes all that waits. `taken` is what was taken before, done with.
     pub(super) fn take(&self, mut taken: Waiting, due: Option<Instant>) -> Waiting {
-        taken.records.clear();
+        taken.lines.clear();
+        taken.ends.clear();
         // After a burst, its memory is not kept.
-        taken.records.shrink_to(MANY);
+        taken.lines.shrink_to(MANY << 10);
+        taken.ends.shrink_to(MANY);
         (taken.lost, taken.reopen) = (0, false);
         let mut waiting = self.lock();
         let mut linger = None;
         while !waiting.is_pressing() {
             let now = Instant::now();
-            if !waiting.records.is_empty() {
+            if !waiting.ends.is_empty() {
                 linger.get_or_insert(now + LINGER);
             }
             waiting = match [due, linger].into_iter().flatten().min() {

@@ -250,7 +250,7 @@ fn problem(link: &Link, open: &Open, before: Option<&Verified>) -> Option<String
 }
 
 fn is_record(line: &[u8]) -> bool {
-    line.starts_with(b"{\"schema\":") && line.ends_with(b"}\n")
+    line.starts_with(b"{\"schema\":") && serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
 }
 
 /// Whether a line without an end begins with a whole link.

@@ -1,4 +1,4 @@
-//! The thread that makes lines of records, chains them and writes them.
+//! The thread that chains records and writes them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +7,6 @@ use super::chain::Chain;
 use super::link::Link;
 use super::output::Output;
 use super::queue::{Queue, Waiting};
-use super::stamp::Stamp;
 use crate::telemetry::Health;
 use crate::telemetry::metrics::AuditMetrics;
 
@@ -25,9 +24,6 @@ pub(super) struct Writer {
     queue: Arc<Queue>,
     output: Box<dyn Output>,
     chain: Chain,
-    stamp: Stamp,
-    /// How many records this run of the program has made.
-    made: u64,
     /// Lines that are not all written.
     lines: Vec<u8>,
     /// The last link among these lines.
@@ -40,8 +36,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(queue: Arc<Queue>, output: Box<dyn Output>, chain: Chain, metrics: AuditMetrics, health: Health) -> Self {
-        let (stamp, lines) = (Stamp::new(), Vec::new());
-        Self { queue, output, chain, stamp, made: 0, lines, link: None, blocks: false, metrics, health }
+        Self { queue, output, chain, lines: Vec::new(), link: None, blocks: false, metrics, health }
     }
 
     /// Has requests wait while the output fails.
@@ -75,7 +70,7 @@ impl Writer {
                 tracing::warn!("the last records of the audit log are lost: its output fails");
                 return;
             }
-            self.queue.places.add_permits(taken.records.len());
+            self.queue.places.add_permits(taken.ends.len());
             self.renew();
             if taken.reopen {
                 self.reopen();
@@ -88,18 +83,21 @@ impl Writer {
         }
     }
 
-    /// Makes lines of what was taken, with a link after each full batch.
+    /// Puts what was taken behind the lines, with a link after each full batch.
     fn add(&mut self, taken: &Waiting) {
         let now = Instant::now();
         self.chain.lose(taken.lost, now);
-        for record in &taken.records {
-            let start = self.lines.len();
-            self.made += 1;
-            record.write(&mut self.lines, &mut self.stamp, self.made);
-            self.chain.add(&self.lines[start..], now);
-            if self.chain.is_long() {
+        let (mut start, mut ends) = (0, &taken.ends[..]);
+        while !ends.is_empty() {
+            let (batch, later) = ends.split_at(self.chain.room().min(ends.len()));
+            let end = batch.last().copied().unwrap_or(start);
+            let lines = &taken.lines[start..end];
+            self.lines.extend_from_slice(lines);
+            self.chain.add(lines, batch.len(), now);
+            if self.chain.room() == 0 {
                 self.link();
             }
+            (start, ends) = (end, later);
         }
     }
 
@@ -121,19 +119,28 @@ impl Writer {
     fn write(&mut self) -> bool {
         let (mut done, mut withheld) = (0, 0);
         while let Err(error) = self.write_from(&mut done) {
-            self.health.troubled(PART, format!("its output fails: {error}"));
-            if self.blocks {
-                withheld += self.queue.places.forget_permits(usize::MAX);
-            }
+            withheld += self.fail(&error);
             if self.queue.rest(RETRY) && self.write_from(&mut done).is_err() {
                 return false;
             }
         }
         if withheld > 0 {
+            tracing::info!("the audit log is written again, and requests are answered again");
             self.queue.places.add_permits(withheld);
         }
         self.written();
         true
+    }
+
+    /// Tells that the output fails. Where requests are to wait meanwhile, takes all free places and says how many.
+    fn fail(&self, error: &std::io::Error) -> usize {
+        let trouble = format!("its output fails: {error}");
+        self.health.troubled(PART, trouble.clone());
+        if !self.blocks {
+            return 0;
+        }
+        self.health.not_ready(PART, trouble);
+        self.queue.places.forget_permits(usize::MAX)
     }
 
     /// Writes the lines from `done` on, which moves with what is written.

@@ -19,9 +19,14 @@ use super::names::Hosts;
 use super::server::Server;
 use super::within;
 
+/// What is fetched with credentials of ours is for anonymous clients only where a statement says so.
+pub const ANYBODY: &str = "[[policy.statement]]\nid = \"anybody\"\neffect = \"allow\"\n";
+
 /// A proxy that serves.
 pub struct Proxy {
     pub address: SocketAddr,
+    /// Those of all listeners, the first one's included.
+    pub listeners: Vec<SocketAddr>,
     pub admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
     telemetry: Arc<Telemetry>,
@@ -145,7 +150,7 @@ impl Proxy {
         let addresses = app.addresses();
         let (stop, shutdown) = watch::channel(false);
         let task = tokio::spawn(app.run(shutdown));
-        Self { address: addresses.data[0], admin: addresses.admin, log, telemetry, stop, task, setup }
+        Self { address: addresses.data[0], listeners: addresses.data, admin: addresses.admin, log, telemetry, stop, task, setup }
     }
 
     pub async fn get(&self, path: &str, headers: Headers<'_>) -> Reply {

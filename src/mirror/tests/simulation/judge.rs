@@ -155,7 +155,7 @@ impl Judge {
             Kind::RateLimited => anywhere(429),
             Kind::BadGateway | Kind::TimedOut => !self.world.is_honest(),
             Kind::Overloaded => excused || error.to_string().contains("through other repositories"),
-            Kind::Internal => false,
+            Kind::Internal | Kind::Withheld => false,
         };
         if !honest {
             self.log.fault(Rule::Honest, who, format_args!("{:?}, but nobody said so: {error}", error.kind));

@@ -79,7 +79,7 @@ fn narrow(script: &Script, when_full: WhenFull) -> Arc<Telemetry> {
     let queue = Queue::with_places(3);
     let output = Box::new(script.clone());
     let writer = Writer::new(queue.clone(), output, Chain::default(), metrics.audit.clone(), health.clone());
-    let log = AuditLog { queue, when_full, metrics: metrics.audit.clone() };
+    let log = AuditLog::new(queue, when_full, metrics.audit.clone());
     let audit = Some(log.write_by(writer.blocking(when_full == WhenFull::Block), true).unwrap());
     Arc::new(Telemetry { metrics, health, access: AccessLog::off(), audit })
 }
@@ -177,10 +177,11 @@ async fn while_the_disk_fails_nothing_is_answered_that_cannot_be_recorded() {
     until(|| free(&telemetry) == 0);
     assert_eq!(telemetry.admit().await.unwrap_err(), Full, "though there is room in memory");
     assert!(telemetry.health.report().contains("audit: its output fails"), "{}", telemetry.health.report());
+    assert!(!telemetry.health.is_ready(), "requests are better sent elsewhere");
     script.set(Way::Takes);
     until(|| free(&telemetry) == 3);
     assert!(telemetry.admit().await.is_ok());
-    assert!(telemetry.health.report().contains("audit: ok"), "{}", telemetry.health.report());
+    assert!(telemetry.health.is_ready() && telemetry.health.report().contains("audit: ok"), "{}", telemetry.health.report());
     telemetry.finish();
     assert_eq!((verified(&script).records, dropped(&telemetry)), (1, "0".to_owned()));
 }

@@ -14,7 +14,7 @@ fn log(batches: &[Vec<u8>]) -> Vec<u8> {
     for batch in batches {
         for (index, length) in batch.iter().enumerate() {
             let line = format!("{{\"schema\":1,\"n\":{index},\"x\":\"{}\"}}\n", "x".repeat(usize::from(*length)));
-            chain.add(line.as_bytes(), Instant::now());
+            chain.add(line.as_bytes(), 1, Instant::now());
             log.extend_from_slice(line.as_bytes());
         }
         chain.close(&mut log);
@@ -140,6 +140,27 @@ fn the_first_wrong_place_is_named() {
     let head = Link::parse(whole.lines().last().unwrap().as_bytes()).unwrap().hash;
     let told = check(cut.as_bytes(), Some(head)).unwrap_err().to_string();
     assert_eq!(told, format!("log:8: the log ends without the link {head}: lines are missing, or it is another log"));
+}
+
+#[test]
+fn a_batch_of_another_log_shows() {
+    let (one, other) = (log(&[vec![1], vec![2]]), log(&[vec![3], vec![4]]));
+    let (one, other) = (lines(&one), lines(&other));
+    let spliced = [&one[..3], &other[3..]].concat().concat();
+    let told = check(&spliced, None).unwrap_err().to_string();
+    assert_eq!(told, "log:4: this link goes on from another one than that before it (link 2 on line 5 of log)");
+}
+
+#[test]
+fn every_byte_of_a_log_counts() {
+    let whole = log(&[vec![1, 2], vec![3]]);
+    for (at, byte) in whole.iter().enumerate() {
+        for other in [b'\n', b' ', b'}', b'0', b'1'].into_iter().filter(|other| other != byte) {
+            let mut changed = whole.clone();
+            changed[at] = other;
+            assert!(check(&changed, None).is_err(), "byte {at} {}: {}", char::from(other), String::from_utf8_lossy(&changed));
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,217 @@
+//! A line of JSON, written with as little work as there can be.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::Offset;
+
+use crate::oci::Digest;
+use crate::telemetry::text::shortened;
+
+/// What stands in front of a member's value, in one piece: its name, with a comma before it. `key!("a" "b")` begins the object
+/// `a` with the member `b`.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+    ($object:literal $name:literal) => {
+        concat!(",\"", $object, "\":{\"", $name, "\":")
+    };
+}
+pub(super) use key;
+
+/// A JSON object being written in one line, member by member, each after its [`key`].
+pub(super) struct Line(Vec<u8>);
+
+impl Line {
+    /// An object with a first member, and room for so many bytes.
+    pub(super) fn begin(room: usize, member: &str) -> Self {
+        let mut bytes = Vec::with_capacity(room);
+        bytes.push(b'{');
+        bytes.extend_from_slice(member.as_bytes());
+        Self(bytes)
+    }
+
+    /// The whole line, with its newline.
+    pub(super) fn end(mut self) -> Vec<u8> {
+        self.0.extend_from_slice(b"}\n");
+        self.0
+    }
+
+    /// Ends an object within.
+    pub(super) fn close(&mut self) {
+        self.0.push(b'}');
+    }
+
+    fn raw(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    pub(super) fn truth(&mut self, key: &str) {
+        self.raw(key);
+        self.raw("true");
+    }
+
+    /// A text without anything to be escaped: a word of ours, or a name whose grammar has no such thing.
+    pub(super) fn word(&mut self, key: &str, value: &str) {
+        self.raw(key);
+        self.quoted(value);
+    }
+
+    fn quoted(&mut self, value: &str) {
+        self.0.push(b'"');
+        self.0.extend_from_slice(value.as_bytes());
+        self.0.push(b'"');
+    }
+
+    /// Any text.
+    pub(super) fn text(&mut self, key: &str, value: &str) {
+        self.raw(key);
+        self.escaped(value);
+    }
+
+    fn escaped(&mut self, value: &str) {
+        // Looks at all bytes without a way out, which is several at once.
+        let odd = value.bytes().fold(false, |odd, byte| odd | (byte < b' ') | (byte == b'"') | (byte == b'\\'));
+        if odd { self.json(value) } else { self.quoted(value) }
+    }
+
+    pub(super) fn optional(&mut self, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(key, value);
+        }
+    }
+
+    /// A list of texts, each shortened.
+    pub(super) fn texts<'a>(&mut self, key: &str, values: impl Iterator<Item = &'a str>) {
+        self.raw(key);
+        self.0.push(b'[');
+        for (index, value) in values.enumerate() {
+            if index > 0 {
+                self.0.push(b',');
+            }
+            self.escaped(shortened(value));
+        }
+        self.0.push(b']');
+    }
+
+    pub(super) fn number(&mut self, key: &str, value: u64) {
+        self.raw(key);
+        self.json(&value);
+    }
+
+    /// A text of eight hexadecimal digits, a dash and a number.
+    pub(super) fn pair(&mut self, key: &str, first: u32, second: u64) {
+        self.raw(key);
+        self.0.push(b'"');
+        self.hex(&first.to_be_bytes());
+        self.0.push(b'-');
+        self.json(&second);
+        self.0.push(b'"');
+    }
+
+    /// An address without its port.
+    pub(super) fn address(&mut self, key: &str, address: SocketAddr) {
+        self.raw(key);
+        self.json(&address.ip().to_canonical());
+    }
+
+    pub(super) fn digest(&mut self, key: &str, digest: &Digest) {
+        self.raw(key);
+        self.0.push(b'"');
+        self.0.extend_from_slice(digest.algorithm().as_str().as_bytes());
+        self.0.push(b':');
+        self.hex(digest.bytes());
+        self.0.push(b'"');
+    }
+
+    fn hex(&mut self, bytes: &[u8]) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        self.0.extend(bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
+    }
+
+    /// RFC 3339, UTC, milliseconds.
+    pub(super) fn time(&mut self, key: &str, time: Timestamp) {
+        let at = Offset::UTC.to_datetime(time);
+        self.raw(key);
+        self.0.push(b'"');
+        self.digits::<4>(at.year().unsigned_abs().into());
+        for (before, value) in [(b'-', at.month()), (b'-', at.day()), (b'T', at.hour()), (b':', at.minute()), (b':', at.second())] {
+            self.0.push(before);
+            self.digits::<2>(value.unsigned_abs().into());
+        }
+        self.0.push(b'.');
+        self.digits::<3>(at.millisecond().unsigned_abs().into());
+        self.0.extend_from_slice(b"Z\"");
+    }
+
+    /// A number with three decimals.
+    pub(super) fn milliseconds(&mut self, key: &str, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.number(key, micros / 1000);
+        self.0.push(b'.');
+        self.digits::<3>(micros % 1000);
+    }
+
+    /// The last `N` decimal digits.
+    fn digits<const N: usize>(&mut self, mut value: u64) {
+        let mut digits = [b'0'; N];
+        for digit in digits.iter_mut().rev() {
+            *digit += u8::try_from(value % 10).unwrap_or_default();
+            value /= 10;
+        }
+        self.0.extend_from_slice(&digits);
+    }
+
+    fn json<T: serde::Serialize + ?Sized>(&mut self, value: &T) {
+        // Neither texts, numbers and addresses nor a buffer in memory can fail.
+        let _ = serde_json::to_writer(&mut self.0, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value(write: impl Fn(&mut Line)) -> serde_json::Value {
+        let mut line = Line::begin(0, "\"a\":1");
+        write(&mut line);
+        let bytes = line.end();
+        assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1);
+        serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["k"].clone()
+    }
+
+    #[test]
+    fn times_are_utc_with_milliseconds() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_787_306_896_007, "2026-08-21T10:08:16.007Z"),
+            (1_787_306_896_999, "2026-08-21T10:08:16.999Z"),
+            (4_102_444_799_120, "2099-12-31T23:59:59.120Z"),
+        ] {
+            let time = Timestamp::from_millisecond(millis).unwrap();
+            assert_eq!(value(|line| line.time(key!("k"), time)), text);
+        }
+    }
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        assert_eq!(value(|line| line.milliseconds(key!("k"), Duration::from_micros(12_034))).to_string(), "12.034");
+        assert_eq!(value(|line| line.milliseconds(key!("k"), Duration::ZERO)).to_string(), "0.0");
+        assert_eq!(value(|line| line.pair(key!("k"), 0xa, 7)), "0000000a-7");
+        assert_eq!(value(|line| line.address(key!("k"), "[::ffff:10.0.0.1]:5".parse().unwrap())), "10.0.0.1");
+        let digest = format!("sha256:{}", "0f".repeat(32));
+        assert_eq!(value(|line| line.digest(key!("k"), &digest.parse().unwrap())), digest);
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_reads_back(text in "\\PC{0,40}|(.|\"|\\\\|\n|\u{0}){0,20}") {
+            prop_assert_eq!(value(|line| line.text(key!("k"), &text)), text.as_str());
+            prop_assert_eq!(value(|line| line.texts(key!("k"), [&*text, "b"].into_iter())), serde_json::json!([text, "b"]));
+        }
+    }
+}
