@@ -56,9 +56,7 @@ pub(super) fn of_request(outcome: &Outcome, id: EventId) -> Vec<u8> {
 /// The line of a connection that is refused now, with its newline.
 pub(super) fn of_connection(refused: &RefusedConnection, id: EventId) -> Vec<u8> {
     let mut line = begin("connection", id);
-    line.text(key!("listener"), &refused.listener);
-    line.address(key!("peer_ip"), refused.peer);
-    line.number(key!("peer_port"), u64::from(refused.peer.port()));
+    write_caller(&mut line, &refused.caller);
     line.word(key!("error_code"), refused.reason);
     line.text(key!("reason"), shortened(&refused.detail));
     line.end()
