@@ -3,6 +3,7 @@
 //! The file is read into a raw form that knows every value's line, then checked section by section into the types below.
 //! Every fault is found in one run. Nothing below this room ever sees an unchecked value.
 
+mod anonymous;
 mod audit;
 mod cache;
 mod conditions;
@@ -275,6 +276,16 @@ impl fmt::Display for RegistryMatch {
     }
 }
 
+impl RegistryMatch {
+    /// Whether a registry of this name is meant.
+    pub fn covers(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact.as_str() == name,
+            Self::Suffix(suffix) => name.len() > suffix.len() && name.ends_with(suffix),
+        }
+    }
+}
+
 impl Listener {
     /// The files that it is made from.
     pub fn files(&self) -> Vec<PathBuf> {
@@ -323,6 +334,14 @@ impl Config {
         Effective::new(self)
     }
 
+    /// Whether requests for the registry of this name are made with credentials of ours.
+    pub fn has_credentials(&self, name: &RegistryName) -> bool {
+        let is_exact = |registry: &&Arc<Registry>| registry.name == RegistryMatch::Exact(name.clone());
+        let covers = |registry: &&Arc<Registry>| registry.name.covers(name.as_str());
+        let registry = self.registries.iter().find(is_exact).or_else(|| self.registries.iter().find(covers));
+        registry.is_some_and(|registry| registry.credentials.is_some())
+    }
+
     /// Whether an address of ours stands outside loopback.
     pub fn listens_beyond_loopback(&self) -> bool {
         self.listeners.iter().any(|listener| !is_loopback(listener.address.ip()))
@@ -341,7 +360,7 @@ fn check(root: &Section<'_>) -> Config {
     // Before the admin address joins the others: policy is about listeners.
     let around = policy::Around::new(&listeners, &registries);
     let policy = policy::check(one("policy", &policy::KEYS).as_ref(), &addresses, around);
-    policy::warn_of_credentials(&policy, &sections);
+    anonymous::warn(&sections, &registries, &listeners, &policy);
     let limits = limit::check(&many("limit", &limit::KEYS), &around);
     let admin = listener::check_admin(one("admin", &listener::ADMIN_KEYS).as_ref(), &mut addresses);
     Config {

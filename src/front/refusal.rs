@@ -18,6 +18,7 @@ use super::connection::{self, Shared};
 use super::listener::Timeouts;
 use super::rejection::{Rejections, Untold};
 use super::{Answer, Fault, Handler, Request};
+use crate::request::Caller;
 use crate::telemetry::{Outcome, RefusedConnection, Telemetry};
 
 /// So many connections of a listener are being refused at once. Each holds a descriptor.
@@ -82,8 +83,8 @@ impl Refusals {
 
     fn note(&mut self, peer: SocketAddr) {
         let endpoint = &self.shared.endpoint;
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let refused = RefusedConnection { listener: endpoint.clone(), peer, reason: "full", detail: String::new() };
+        let caller = Caller::direct(endpoint.clone(), peer);
+        let refused = RefusedConnection { caller, reason: "full", detail: String::new() };
         self.telemetry.refused_connection(&refused);
         if let Some(refused) = self.untold.one_more(Instant::now()) {
             tracing::warn!(%endpoint, refused, "connections are refused: as many as max_connections allows are open");

@@ -98,13 +98,12 @@ impl Rejections {
     pub(super) fn note(&self, telemetry: &Telemetry, caller: &Caller, rejection: &Rejection) {
         let Some(reason) = rejection.reason() else { return };
         let Caller { listener, peer, source, endpoint, .. } = caller;
-        let detail = if source == peer { rejection.to_string() } else { format!("{rejection} (for {source} by {endpoint})") };
         if let Some(remedy) = rejection.remedy()
             && let Some(refused) = self.one_more(reason)
         {
-            tracing::warn!(%listener, %peer, refused, "connections are refused: {detail}; {remedy}");
+            tracing::warn!(%listener, %peer, %source, %endpoint, refused, "connections are refused: {rejection}; {remedy}");
         }
-        telemetry.refused_connection(&RefusedConnection { listener: listener.clone(), peer: *peer, reason, detail });
+        telemetry.refused_connection(&RefusedConnection { caller: caller.clone(), reason, detail: rejection.to_string() });
     }
 
     fn one_more(&self, reason: &'static str) -> Option<u64> {

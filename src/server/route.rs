@@ -83,13 +83,16 @@ fn to<'a>(
 
 fn find<'r>(registries: &'r [std::sync::Arc<Registry>], name: &RegistryName) -> Option<&'r Registry> {
     let exact = registries.iter().find(|registry| registry.name == RegistryMatch::Exact(name.clone()));
-    let wildcard = || {
-        registries.iter().find(|registry| match &registry.name {
-            RegistryMatch::Suffix(suffix) => name.as_str().strip_suffix(suffix.as_str()).is_some_and(|front| !front.is_empty()),
-            RegistryMatch::Exact(_) => false,
-        })
+    let fits = |registry: &&'r std::sync::Arc<Registry>| match &registry.name {
+        RegistryMatch::Suffix(suffix) => {
+            let fits = name.as_str().strip_suffix(suffix.as_str()).is_some_and(|front| !front.is_empty());
+            fits.then_some((suffix.len(), *registry))
+        }
+        RegistryMatch::Exact(_) => None,
     };
-    exact.or_else(wildcard).map(|registry| &**registry)
+    // The longest, as `upstream` has it: what is decided here must be about the registry that is asked there.
+    let wildcard = || registries.iter().filter_map(|registry| fits(&registry)).max_by_key(|(length, _)| *length);
+    exact.or_else(|| wildcard().map(|(_, registry)| registry)).map(|registry| &**registry)
 }
 
 fn by_host<'r>(registries: &'r [std::sync::Arc<Registry>], host: &str) -> Option<&'r std::sync::Arc<Registry>> {
@@ -170,6 +173,18 @@ mod tests {
         let registries = registries();
         assert_eq!(route(&registries, None, Some("us.pkg.dev"), "x", "a").unwrap().label, "*.pkg.dev");
         assert_eq!(route(&registries, None, Some("eu.pkg.dev"), "x", "a").unwrap().label, "eu.pkg.dev");
+    }
+
+    #[test]
+    fn of_two_wildcards_the_longer_one_is_meant_wherever_it_stands() {
+        let wildcard = |suffix: &str| {
+            Arc::new(Registry { name: RegistryMatch::Suffix(suffix.to_owned()), ..Registry::clone(&registries()[2]) })
+        };
+        for order in [[".dev", ".pkg.dev"], [".pkg.dev", ".dev"]] {
+            let registries = order.map(wildcard);
+            assert_eq!(route(&registries, None, Some("us.pkg.dev"), "x", "a").unwrap().label, "*.pkg.dev", "{order:?}");
+            assert_eq!(route(&registries, None, Some("us.dev"), "x", "a").unwrap().label, "*.dev", "{order:?}");
+        }
     }
 
     #[test]

@@ -1,17 +1,13 @@
 //! Connections that ended before a request: one place that is told of each.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
 use super::Telemetry;
+use crate::request::Caller;
 
 /// A client's connection that was not served.
 #[derive(Clone, Debug)]
 pub struct RefusedConnection {
-    /// The listener's name.
-    pub listener: Arc<str>,
-    /// The connection's other end.
-    pub peer: SocketAddr,
+    /// Whose it was, as far as that was known by then.
+    pub caller: Caller,
     /// Why, as a constant word.
     pub reason: &'static str,
     /// Why, in words for the operator. Empty where the reason says it all.
@@ -21,9 +17,9 @@ pub struct RefusedConnection {
 impl Telemetry {
     /// Counts and notes a connection that was not served.
     pub fn refused_connection(&self, refused: &RefusedConnection) {
-        let RefusedConnection { listener, peer, reason, detail } = refused;
+        let RefusedConnection { caller: Caller { listener, peer, source, endpoint, .. }, reason, detail } = refused;
         self.metrics.connection_refused(listener, reason);
-        tracing::debug!(%listener, %peer, reason, detail, "connection refused");
+        tracing::debug!(%listener, %peer, %source, %endpoint, reason, detail, "connection refused");
         if let Some(audit) = &self.audit {
             audit.connection(refused);
         }

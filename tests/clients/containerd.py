@@ -85,10 +85,10 @@ class Cri(Ctr):
     runs = ()
     images = Podman.images
 
-    def __init__(self, *args):
+    def __init__(self, *args, **more):
         if os.system(f"{sys.executable} -c 'import grpc' 2>/dev/null") != 0:
             raise Skip("no Python module grpc (pip could not install grpcio)")
-        super().__init__(*args)
+        super().__init__(*args, **more)
 
     def pull(self, ref, *login):
         """`login` is a name and a password, as an image pull secret has them."""

@@ -65,10 +65,10 @@ def free_port():
             return port
 
 
-def listening(port):
-    """Whether somebody accepts connections on this port of 127.0.0.1."""
+def listening(port, address="127.0.0.1"):
+    """Whether somebody accepts connections on this port."""
     try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
+        socket.create_connection((address, port), 1).close()
         return True
     except OSError:
         return False
@@ -111,7 +111,10 @@ def unmount_below(folder):
 
 
 class Place:
-    """A folder and what was started in it. Leaving the `with` block stops the processes; the folder stays."""
+    """A folder and what was started in it. Leaving the `with` block stops the processes; the folder stays. `address` is where
+    servers that are started here listen."""
+
+    address = "127.0.0.1"
 
     def __init__(self, folder):
         self.folder = folder
@@ -137,6 +140,10 @@ class Place:
             file.write(text)
         return path
 
+    def inside(self, argv):
+        """The command that runs `argv` where the place is."""
+        return argv
+
     def start(self, name, argv, env=None):
         """Starts a process with its output in NAME.log (errors in the same file)."""
         return self._start(argv, env, self.path(f"{name}.log"), None)
@@ -148,7 +155,7 @@ class Place:
     def _start(self, argv, env, out, err):
         with open(out, "ab") as out_file:
             err_file = open(err, "ab") if err else subprocess.STDOUT
-            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out_file, stderr=err_file,
+            process = subprocess.Popen(self.inside(argv), stdin=subprocess.DEVNULL, stdout=out_file, stderr=err_file,
                                        env={**os.environ, **(env or {})}, start_new_session=True)
         if err:
             err_file.close()
@@ -167,8 +174,8 @@ class Place:
 
     def run(self, argv, env=None, seconds=120):
         """Runs a command to its end and returns its standard output; a failing command fails the test."""
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   text=True, env={**os.environ, **(env or {})}, start_new_session=True)
+        process = subprocess.Popen(self.inside(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}, start_new_session=True)
         try:
             out, err = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:

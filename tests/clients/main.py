@@ -24,6 +24,7 @@ import disk
 import first_run
 import ground
 import images
+import private_link
 import pulls
 import restarts
 import upstreams
@@ -82,7 +83,8 @@ def all_tests():
         for client in pulls.CLIENTS:
             function = functools.partial(run_pulls, variant, client)
             tests.append((f"{variant.name} / {client.name}", function))
-    return tests + first_run.TESTS + well_known.TESTS + disk.TESTS + restarts.TESTS + users.TESTS
+    own = first_run.TESTS + well_known.TESTS + disk.TESTS + restarts.TESTS + users.TESTS + private_link.TESTS
+    return tests + own
 
 
 def run_pulls(variant, client, place, data, made):

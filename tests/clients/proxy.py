@@ -8,6 +8,8 @@ import urllib.request
 from ground import check, free_port, wait_until
 
 USER_AGENT = "client-tests"
+# What is fetched with credentials is for anonymous clients only where a statement says so.
+ANYBODY = '[[policy.statement]]\nid = "anybody"\neffect = "allow"\n'
 
 
 def ask(url, method="GET"):
@@ -26,20 +28,19 @@ def ask(url, method="GET"):
 class Roadstead:
     """One roadstead with a cache of its own. It can be stopped and started again on the same cache."""
 
-    def __init__(self, place, registries, name="roadstead", max_size="2 GiB", listener=""):
+    def __init__(self, place, registries, name="roadstead", max_size="2 GiB", listener="", port=None, policy=ANYBODY):
         """`registries` is the `[[registry]]` part of the configuration; its relative paths start at the place.
-        `listener` is further keys of the `[[listener]]`."""
+        `listener` is further keys of the `[[listener]]`, `policy` is who may pull."""
         self.place, self.name = place, name
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port = port or free_port(), free_port()
         self._runs = 0
         self._process = None
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{place.address}:{self.port}"
+        self._admin = f"{place.address}:{self.admin_port}"
         self.config = place.write(f"{name}.toml", (
             f'[cache]\ndirectory = "{place.path("cache")}"\nmax_size = "{max_size}"\n\n'
             f'[[listener]]\nname = "nodes"\naddress = "{self.address}"\n{listener}\n'
-            f'[admin]\naddress = "127.0.0.1:{self.admin_port}"\n\n{registries}\n'
-            # What is fetched with credentials is for anonymous clients only where a statement says so.
-            '[[policy.statement]]\nid = "anybody"\neffect = "allow"\n'))
+            f'[admin]\naddress = "{self._admin}"\n\n{registries}\n{policy}'))
 
     @staticmethod
     def binary():
@@ -54,7 +55,7 @@ class Roadstead:
         check(self._process.poll() is None, f"roadstead did not start (exit code {self._process.returncode})")
 
     def _ready(self):
-        return ask(f"http://127.0.0.1:{self.admin_port}/readyz")[0] == 200
+        return ask(f"http://{self._admin}/readyz")[0] == 200
 
     def drain(self):
         """Sends SIGTERM. A second one would end it at once, so `drained` is to follow, not `stop`."""
@@ -77,12 +78,12 @@ class Roadstead:
 
     def health(self):
         """What `/readyz` says: its status, and its lines, one per part."""
-        status, _, body = ask(f"http://127.0.0.1:{self.admin_port}/readyz")
+        status, _, body = ask(f"http://{self._admin}/readyz")
         return status, body.decode().splitlines()
 
     def metrics(self):
         """The lines of `/metrics`."""
-        return ask(f"http://127.0.0.1:{self.admin_port}/metrics")[2].decode().splitlines()
+        return ask(f"http://{self._admin}/metrics")[2].decode().splitlines()
 
     def errors(self):
         """The diagnostics of the present run."""

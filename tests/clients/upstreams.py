@@ -4,6 +4,7 @@ import collections
 import re
 
 import servers
+from certificates import Authority
 from ground import check, free_port, listening, need, wait_until
 
 USER, PASSWORD = "alice", "correct horse"
@@ -16,7 +17,7 @@ storage:
   filesystem: {{rootdirectory: {data}}}
   maintenance: {{readonly: {{enabled: {readonly}}}}}
 http:
-  addr: 127.0.0.1:{port}
+  addr: {address}:{port}
 """
 
 
@@ -31,7 +32,7 @@ class Plain:
         self.place, self.images = place, images
         self.port = free_port()
         self._process = None
-        config = CONFIG.format(data=data, port=self.port, readonly=str(readonly).lower()) + self.more_http()
+        config = CONFIG.format(data=data, address=place.address, port=self.port, readonly=str(readonly).lower()) + self.more_http()
         self._config = place.write("registry.yml", config + self.auth())
 
     def more_http(self):
@@ -45,7 +46,7 @@ class Plain:
     def start(self):
         """Starts it and waits until it answers."""
         self._process = self.place.start("registry", ["docker-registry", "serve", self._config])
-        wait_until("the registry listens", lambda: listening(self.port) or self._process.poll() is not None)
+        wait_until("the registry listens", lambda: listening(self.port, self.place.address) or self._process.poll() is not None)
         check(self._process.poll() is None, "the registry did not start")
 
     def stop(self):
@@ -54,7 +55,7 @@ class Plain:
 
     def url(self):
         """Where roadstead is to reach it."""
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{self.place.address}:{self.port}"
 
     def keys(self, registry):
         """Keys of this upstream's `[[registry]]`; `registry` is the name that clients use."""
@@ -136,9 +137,8 @@ class Tls(Plain):
     scheme = "https"
 
     def more_http(self):
-        need("openssl")
-        certificates = make_authority(self.place, ["IP:127.0.0.1"])
-        return f"  tls: {{certificate: {certificates['certificate']}, key: {certificates['key']}}}\n"
+        certificate, key = Authority(self.place).issue("server", ["IP:127.0.0.1"])
+        return f"  tls: {{certificate: {certificate}, key: {key}}}\n"
 
     def keys(self, registry):
         return 'ca = "ca.pem"\n'
@@ -172,19 +172,6 @@ class Redirect(Basic):
     def verify(self, registries):
         refused = [record for record in self._store.records if record["status"] >= 400]
         check(not refused, f"the store refused {len(refused)} requests, the first with {refused[:1]}")
-
-
-def make_authority(place, names):
-    """Makes ca.pem and a server certificate for these alternative names in a place; returns the paths."""
-    path = {name: place.path(file) for name, file in
-            (("ca", "ca.pem"), ("ca_key", "ca.key"), ("certificate", "server.pem"), ("key", "server.key"), ("request", "server.csr"))}
-    new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes"]
-    place.run([*new, "-x509", "-days", "2", "-subj", "/CN=test authority", "-keyout", path["ca_key"], "-out", path["ca"]])
-    place.run([*new, "-subj", "/CN=test server", "-keyout", path["key"], "-out", path["request"]])
-    extensions = place.write("server.ext", f"subjectAltName={','.join(names)}\nextendedKeyUsage=serverAuth\n")
-    place.run(["openssl", "x509", "-req", "-days", "2", "-in", path["request"], "-CA", path["ca"], "-CAkey", path["ca_key"],
-               "-CAcreateserial", "-extfile", extensions, "-out", path["certificate"]])
-    return path
 
 
 VARIANTS = [Plain, Basic, Bearer, Tls, Redirect]

@@ -12,7 +12,7 @@ import ssl
 import images
 import proxy
 import servers
-import upstreams
+from certificates import Authority
 from containers import Skopeo
 from ground import check, need, need_root
 
@@ -121,16 +121,16 @@ def well_known(place, data, made):
     """Pulls from every one of them, then again with all of them gone."""
     del data, made
     need_root()
-    need("openssl", "unshare")
+    need("unshare")
     hosts = sorted(set().union(*(known.hosts() for known in KNOWN)))
-    paths = upstreams.make_authority(place, [f"DNS:{host}" for host in hosts])
+    authority = Authority(place)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(paths["certificate"], paths["key"])
+    tls.load_cert_chain(*authority.issue("server", [f"DNS:{host}" for host in hosts]))
     stand_in = StandIn(tls)
     roadstead = proxy.Roadstead(place, "".join(registry(known) for known in KNOWN))
     hosts_file = place.write("hosts", f"127.0.0.1 localhost\n{ADDRESS} {' '.join(hosts)}\n")
     under_their_names = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', hosts_file]
-    roadstead.start(under_their_names, {"SSL_CERT_FILE": paths["ca"], "SSL_CERT_DIR": place.path("no-certificates")})
+    roadstead.start(under_their_names, {"SSL_CERT_FILE": authority.certificate, "SSL_CERT_DIR": place.path("no-certificates")})
     client = Skopeo(place, roadstead.address, [known.name for known in KNOWN])
     faults = pull_each(client)
     place.write("asked.log", "".join(json.dumps(record) + "\n" for record in stand_in.records))

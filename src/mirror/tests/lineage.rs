@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::config::Policy;
 use crate::policy::{Question, Rules};
 use crate::request::Caller;
+use crate::store::Operation;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
@@ -192,13 +193,20 @@ async fn a_head_of_the_tag_is_enough_to_go_on_by_digest() {
 }
 
 #[tokio::test]
-async fn what_is_withheld_is_withheld_in_every_form_and_nobody_is_asked() {
+async fn what_is_withheld_is_withheld_in_every_form_and_neither_upstream_nor_content_is_looked_at() {
     let images = Images::new();
-    let bench = Bench::images(&images).await;
+    let (faults, looks, served) = (Faults::default(), Arc::new(AtomicUsize::new(0)), images.clone());
+    let bench = Bench::on(faults.clone(), &["https://a.test"], ROOM, move |asked| served.reply(asked)).await;
     bench.tag("secret").await.unwrap();
     bench.manifest(images.closed.manifest.digest).await.unwrap();
     bench.pull("app", images.closed.own.digest).await.unwrap();
     bench.idle().await;
+    let counted = looks.clone();
+    faults.decide(move |operation| {
+        let is_look = matches!(operation, Operation::Open | Operation::Metadata | Operation::Read);
+        counted.fetch_add(usize::from(is_look), Ordering::SeqCst);
+        None
+    });
     let (asked, absent) = (bench.asked(), digest_of(b"nowhere"));
     for digest in [images.closed.index.digest, images.closed.manifest.digest, images.closed.own.digest, absent] {
         for head in [false, true] {
@@ -209,7 +217,9 @@ async fn what_is_withheld_is_withheld_in_every_form_and_nobody_is_asked() {
         let list = bench.mirror.list(&limited(V_TAGS, Item::Referrers(digest)), &ListQuery::default()).await;
         assert_eq!(list.unwrap_err().kind, Kind::Withheld, "{digest}");
     }
-    assert_eq!(bench.asked(), asked);
+    assert_eq!((bench.asked(), looks.load(Ordering::SeqCst)), (asked, 0));
+    bench.pull("app", images.closed.own.digest).await.unwrap();
+    assert!(looks.load(Ordering::SeqCst) > 0, "it would show");
 }
 
 #[tokio::test]
@@ -336,4 +346,14 @@ async fn a_restart_keeps_it_and_without_the_index_the_next_pull_by_tag_learns_it
         assert_eq!(bench.pull_by_digest(V_TAGS, &images.open).await, ALL);
         assert_eq!(bench.pull_by_digest(V_TAGS, &images.closed).await, SHARED);
     }
+}
+
+#[tokio::test]
+async fn a_manifest_is_no_blob_unless_the_upstream_says_so() {
+    let bench = Bench::new(|asked| Reply::status(if asked.path.contains("/blobs/") { 404 } else { 200 })).await;
+    let digest = bench.hold("v1", &manifest("a"), Duration::ZERO).await;
+    assert!(bench.manifest(digest).await.is_ok());
+    assert_eq!(bench.blob("app", digest).await.err().map(|error| error.kind), Some(Kind::NotFound));
+    assert_eq!(bench.asked(), 1);
+    assert!(bench.manifest(digest).await.is_ok(), "that it is no blob says nothing of the manifest");
 }

@@ -11,7 +11,7 @@ use crate::telemetry::{Outcome, RefusedConnection};
 
 /// The version of the records' shape. A later one may have more fields; a change of these raises it.
 const SCHEMA: &str = "\"schema\":1";
-/// Of a caller's proved names so many are recorded.
+/// Of a caller's proved names so many are recorded, the last among them: that is its user, where it has one.
 const MOST_PRINCIPALS: usize = 16;
 /// Most lines are shorter than this, in bytes.
 const USUAL: usize = 1024;
@@ -56,9 +56,7 @@ pub(super) fn of_request(outcome: &Outcome, id: EventId) -> Vec<u8> {
 /// The line of a connection that is refused now, with its newline.
 pub(super) fn of_connection(refused: &RefusedConnection, id: EventId) -> Vec<u8> {
     let mut line = begin("connection", id);
-    line.text(key!("listener"), &refused.listener);
-    line.address(key!("peer_ip"), refused.peer);
-    line.number(key!("peer_port"), u64::from(refused.peer.port()));
+    write_caller(&mut line, &refused.caller);
     line.word(key!("error_code"), refused.reason);
     line.text(key!("reason"), shortened(&refused.detail));
     line.end()
@@ -93,7 +91,8 @@ fn write_caller(line: &mut Line, caller: &Caller) {
         line.truth(key!("probe"));
     }
     if !caller.principals.is_empty() {
-        line.texts(key!("identity"), caller.principals.iter().take(MOST_PRINCIPALS).map(Principal::as_str));
+        let (first, others) = caller.principals.split_at(caller.principals.len().min(MOST_PRINCIPALS - 1));
+        line.texts(key!("identity"), first.iter().chain(others.last()).map(Principal::as_str));
     }
     if let Some(tls) = &caller.tls {
         line.word(key!("tls" "version"), tls.version);

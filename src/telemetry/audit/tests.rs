@@ -68,6 +68,15 @@ fn peer() -> SocketAddr {
     ([10, 0, 0, 7], 40_000).into()
 }
 
+/// Somebody who came by a private endpoint.
+fn by_endpoint() -> Caller {
+    Caller {
+        source: ([10, 20, 0, 5], 41_000).into(),
+        endpoint: Endpoint::aws("vpce-08d2bf15fac5001c9"),
+        ..Caller::direct("private".into(), peer())
+    }
+}
+
 fn request(telemetry: &Arc<Telemetry>) {
     let mut outcome = Outcome::open(telemetry, "GET", "/v2/");
     outcome.caller(&Caller::direct("nodes".into(), peer()), None);
@@ -102,13 +111,9 @@ fn allowed(telemetry: &Arc<Telemetry>) {
     let mut outcome = Outcome::open(telemetry, "GET", "/v2/ghcr.io/acme/app/manifests/v1?ns=ghcr.io");
     let principals = [Principal::spiffe("spiffe://prod/ns/a"), Principal::user("ci")];
     let caller = Caller {
-        source: ([10, 20, 0, 5], 41_000).into(),
-        peer: peer(),
-        listener: "private".into(),
-        endpoint: Endpoint::aws("vpce-08d2bf15fac5001c9"),
-        is_probe: false,
         tls: Some(Arc::new(Tls { version: "1.3", server_name: Some("mirror.example".into()) })),
         principals: principals.into(),
+        ..by_endpoint()
     };
     outcome.caller(&caller, Some("containerd/2.0 \"x\""));
     outcome.target(&target(Item::Manifest(Reference::Tag("v1".parse().unwrap()))), "ghcr.io".to_owned());
@@ -140,8 +145,8 @@ fn records_have_the_documented_shape() {
     denied(&telemetry);
     // Its client left.
     drop(Outcome::open(&telemetry, "-", "-"));
-    let detail = "the CRC32C does not match".to_owned();
-    telemetry.refused_connection(&RefusedConnection { listener: "private".into(), peer: peer(), reason: "proxy_header", detail });
+    let detail = "the client showed no certificate".to_owned();
+    telemetry.refused_connection(&RefusedConnection { caller: by_endpoint(), reason: "no_certificate", detail });
     telemetry.finish();
     let zeros = "0".repeat(64);
     let text = masked(&folder.text());
@@ -158,12 +163,30 @@ fn records_have_the_documented_shape() {
             r#"{{"schema":1,"time":_,"event":"request","event_id":_,"request_id":_,"listener":"nodes","endpoint":{{"id":"nodes","source":"listener"}},"peer_ip":"10.0.0.7","client_ip":"10.0.0.7","client_port":40000,"probe":true,"method":"HEAD","path":"/v2/ghcr.io/acme/app/blobs/{D}","action":"blob","registry":"ghcr.io","repository":"acme/app","reference":{{"digest":"{D}"}},"decision":"deny","statement":"default","policy":"0123456789abcdef","status":403,"bytes":0,"duration_ms":_,"error_code":"DENIED","reason":"not\nallowed"}}"#
         ),
         r#"{"schema":1,"time":_,"event":"request","event_id":_,"request_id":_,"method":"-","path":"-","bytes":0,"duration_ms":_}"#.to_owned(),
-        r#"{"schema":1,"time":_,"event":"connection","event_id":_,"listener":"private","peer_ip":"10.0.0.7","peer_port":40000,"error_code":"proxy_header","reason":"the CRC32C does not match"}"#.to_owned(),
+        r#"{"schema":1,"time":_,"event":"connection","event_id":_,"listener":"private","endpoint":{"cloud":"aws","id":"vpce-08d2bf15fac5001c9","source":"proxy"},"peer_ip":"10.0.0.7","client_ip":"10.20.0.5","client_port":41000,"error_code":"no_certificate","reason":"the client showed no certificate"}"#.to_owned(),
         chain(1, 4, &first.hash.to_string()),
     ];
     assert_eq!(text.lines().collect::<Vec<_>>(), expected);
     let metrics = telemetry.metrics.render(&telemetry.health);
-    assert!(metrics.contains("roadstead_refused_connections_total{endpoint=\"private\",reason=\"proxy_header\"} 1"), "{metrics}");
+    assert!(metrics.contains("roadstead_refused_connections_total{endpoint=\"private\",reason=\"no_certificate\"} 1"), "{metrics}");
+}
+
+#[test]
+fn a_user_is_recorded_however_many_names_its_certificate_has() {
+    let folder = Folder::new();
+    for names in [14, 15, 16, 32] {
+        let telemetry = folder.start();
+        let names = (0..names).map(|n| Principal::dns(&format!("n{n}"))).chain([Principal::user("ci")]);
+        let caller = Caller { principals: names.collect(), ..Caller::direct("nodes".into(), peer()) };
+        Outcome::open(&telemetry, "GET", "/").caller(&caller, None);
+        telemetry.finish();
+    }
+    let text = folder.text();
+    let recorded = text.lines().filter(|line| !line.starts_with("{\"chain\":"));
+    let recorded: Vec<serde_json::Value> = recorded.map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lengths: Vec<usize> = recorded.iter().map(|record| record["identity"].as_array().unwrap().len()).collect();
+    assert_eq!(lengths, [15, 16, 16, 16]);
+    assert!(recorded.iter().all(|record| record["identity"].as_array().unwrap().last() == Some(&"user:ci".into())), "{text}");
 }
 
 #[test]
@@ -177,7 +200,7 @@ fn every_record_is_one_line_of_json_whatever_clients_write() {
         let caller = Caller { tls: Some(tls), principals, ..Caller::direct("nodes".into(), peer()) };
         outcome.caller(&caller, Some(text));
         outcome.reason = Some(text.to_owned());
-        let refused = RefusedConnection { listener: "nodes".into(), peer: peer(), reason: "tls", detail: text.to_owned() };
+        let refused = RefusedConnection { caller, reason: "tls", detail: text.to_owned() };
         telemetry.refused_connection(&refused);
     }
     telemetry.finish();

@@ -143,6 +143,15 @@ fn the_first_wrong_place_is_named() {
 }
 
 #[test]
+fn a_batch_of_another_log_shows() {
+    let (one, other) = (log(&[vec![1], vec![2]]), log(&[vec![3], vec![4]]));
+    let (one, other) = (lines(&one), lines(&other));
+    let spliced = [&one[..3], &other[3..]].concat().concat();
+    let told = check(&spliced, None).unwrap_err().to_string();
+    assert_eq!(told, "log:4: this link goes on from another one than that before it (link 2 on line 5 of log)");
+}
+
+#[test]
 fn every_byte_of_a_log_counts() {
     let whole = log(&[vec![1, 2], vec![3]]);
     for (at, byte) in whole.iter().enumerate() {
