@@ -11,6 +11,8 @@ mod why;
 use clap::Subcommand;
 
 use super::{ConfigArgument, Faulty, complain, say};
+use crate::config::{Config, Registry};
+use crate::request::Target;
 
 pub(super) const EXAMPLE: &str = "Examples:
   roadstead policy test --config roadstead.toml --endpoint aws:vpce-1 docker.io/library/app:v1
@@ -43,5 +45,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
         Verb::Test(arguments) => test::run(arguments),
         Verb::Explain(arguments) => explain::run(arguments),
         Verb::Simulate(arguments) => simulate::run(arguments),
+    }
+}
+
+/// Says so where the proxy would never get as far as asking the policy.
+fn warn_of_unknown(config: &Config, target: &Target) {
+    if Registry::meant_by(&config.registries, &target.registry).is_none() {
+        let name = &target.registry;
+        complain(&format_args!("{name} is not a registry of this proxy, which answers 404 before it asks the policy"));
     }
 }

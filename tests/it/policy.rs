@@ -220,6 +220,9 @@ async fn explain_says_of_every_statement_why_it_does_not_match() {
         no-latest (line 26, deny) does not match: resources: ghcr.io/acme/app:1 is none of docker.io/acme/app:latest\n  \
         tls (line 30, deny, shadow) does not match: conditions.hours: 10:00 UTC is not in 22:00-06:00; nor by conditions.days, conditions.user_agent\n";
     assert_eq!((said.code(), said.out()), (0, told), "{}", said.err());
+    assert_eq!(said.err(), "");
+    let unknown = bench.run("explain", &["acme/app:1"]).await.err();
+    assert_eq!(unknown, "acme is not a registry of this proxy, which answers 404 before it asks the policy");
     let blob = format!("docker.io/acme/app@{DIGEST}");
     let said = bench.run("explain", &["--action", "blob:get", &blob]).await;
     for line in ["hub (line 14, allow) matches\n", "no-latest (line 26, deny) depends on the tags and digests by which"] {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::described::{Described, Told};
 use super::why::{Miss, miss};
-use super::{ConfigArgument, Faulty, say};
+use super::{ConfigArgument, Faulty, say, warn_of_unknown};
 use crate::config::{Config, Effect, Mode, Statement};
 use crate::policy::{Considered, Fit, Question, Rules};
 
@@ -50,6 +50,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     let asked = arguments.described.asked(&arguments.resource)?;
     let config = arguments.config.load()?;
     let question = asked.question(|registry| config.has_credentials(registry), Timestamp::now());
+    warn_of_unknown(&config, question.target);
     let report = report(&config, &question);
     if arguments.json {
         return say(&serde_json::json!(report));

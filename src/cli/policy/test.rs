@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::described::{Described, Told};
-use super::{ConfigArgument, Faulty, complain, say};
+use super::{ConfigArgument, Faulty, complain, say, warn_of_unknown};
 use crate::policy::Rules;
 use crate::policy::cases::{Answer, Cases, Judged};
 
@@ -59,6 +59,7 @@ fn run_one(arguments: &Arguments, resource: &str) -> Result<(), Faulty> {
     let asked = arguments.described.asked(resource)?;
     let config = arguments.config.load()?;
     let question = asked.question(|registry| config.has_credentials(registry), Timestamp::now());
+    warn_of_unknown(&config, question.target);
     let told = Told::new(&config, &Rules::new(&config.policy).decide(&question));
     if arguments.json {
         say(&serde_json::json!(told))?;
