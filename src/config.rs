@@ -273,6 +273,16 @@ impl fmt::Display for RegistryMatch {
     }
 }
 
+/// Which of `registries` is meant by `name`: the one configured so, else the one of the longest wildcard.
+pub fn registry<'r>(registries: &'r [Arc<Registry>], name: &RegistryName) -> Option<&'r Registry> {
+    let length = |registry: &&Arc<Registry>| match &registry.name {
+        RegistryMatch::Exact(_) => usize::MAX,
+        RegistryMatch::Suffix(suffix) => suffix.len(),
+    };
+    let meant = registries.iter().filter(|registry| registry.name.covers(name.as_str())).max_by_key(length);
+    meant.map(|registry| &**registry)
+}
+
 impl RegistryMatch {
     /// Whether a registry of this name is meant.
     pub fn covers(&self, name: &str) -> bool {
@@ -333,9 +343,7 @@ impl Config {
 
     /// Whether requests for the registry of this name are made with credentials of ours.
     pub fn has_credentials(&self, name: &RegistryName) -> bool {
-        let is_exact = |registry: &&Arc<Registry>| registry.name == RegistryMatch::Exact(name.clone());
-        let covers = |registry: &&Arc<Registry>| registry.name.covers(name.as_str());
-        let registry = self.registries.iter().find(is_exact).or_else(|| self.registries.iter().find(covers));
+        let registry = self::registry(&self.registries, name);
         registry.is_some_and(|registry| registry.credentials.is_some())
     }
 
