@@ -1,5 +1,6 @@
 //! Builds and joins everything, starts it, and stops it.
 
+mod check;
 mod error;
 mod limits;
 mod notify;
@@ -24,6 +25,7 @@ use crate::server::{Live, Server, Snapshot};
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstreams;
+pub use check::check_files;
 pub use error::Error;
 pub use process::serve;
 use reload::{Prints, Reloader};

@@ -7,7 +7,7 @@ mod policy;
 mod rm;
 mod serve;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -96,6 +96,17 @@ fn environment(key: &str) -> Option<String> {
 /// The configuration is at fault, and that has been said.
 #[derive(Debug)]
 struct Faulty;
+
+/// Writes what a verb has found out, and a newline, to standard output. Who reads it may have seen enough and be gone
+/// (`| head`): that is no fault.
+fn say(what: &impl std::fmt::Display) -> Result<(), Faulty> {
+    match writeln!(std::io::stdout(), "{what}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(complain(&format_args!("standard output cannot be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
 
 fn complain(what: &impl std::fmt::Display) -> Faulty {
     eprintln!("{what}");

@@ -7,7 +7,6 @@
 
 pub mod cases;
 mod explain;
-mod glob;
 mod grams;
 mod index;
 mod limited;
@@ -24,7 +23,6 @@ mod tests;
 use std::fmt;
 
 pub use explain::{Considered, Explanation, Fit};
-pub use glob::Glob;
 pub use limited::{Limited, Scope, Way};
 pub use review::{Remark, review};
 pub use rules::Rules;

@@ -3,7 +3,7 @@
 //! There is no decision in here; `policy` makes those from this.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -67,6 +67,15 @@ impl Caller {
         let endpoint = Endpoint::listener(listener.clone());
         let source = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         Self { source, peer: source, listener, endpoint, is_probe: false, tls: None, principals: Arc::default() }
+    }
+
+    /// The address that it is counted by: of IPv6 the first 64 bits, because who has one address has all of these (RFC 4291
+    /// section 2.5.4).
+    pub fn host(&self) -> IpAddr {
+        match self.source.ip() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+            address => address,
+        }
     }
 
     /// The one name that it goes by where there is room for one only: its user, else the first of its certificate, else
@@ -270,7 +279,7 @@ impl Target {
 }
 
 impl Action {
-    /// The word used for it in policies, logs and metrics.
+    /// The word used for it in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ManifestGet => "manifest",
@@ -305,6 +314,21 @@ impl Served {
             Self::Joined => "joined",
             Self::Stale => "stale",
             Self::Revalidated => "revalidated",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_in_ipv6_are_one_host() {
+        for (peer, host) in
+            [("10.0.0.1:1", "10.0.0.1"), ("[::ffff:10.0.0.1]:1", "10.0.0.1"), ("[2001:db8:0:1:2:3:4:5]:1", "2001:db8:0:1::")]
+        {
+            let caller = Caller::direct("nodes".into(), peer.parse().unwrap());
+            assert_eq!(caller.host(), host.parse::<IpAddr>().unwrap(), "{peer}");
         }
     }
 }

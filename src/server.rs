@@ -73,7 +73,7 @@ impl Server {
             && let Some(door) = door
         {
             self.admit(&now, &request.caller)?;
-            return self.identify.token(door, request).await;
+            return self.identify.token(door, request, outcome).await;
         }
         self.data(&now, door, request, head, outcome).await
     }

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use roadstead::policy::Glob;
+use roadstead::config::Glob;
 
 fuzz_target!(|input: &str| {
     let mut lines = input.splitn(3, '\n');

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::{Faulty, complain};
+use super::{Faulty, complain, say};
 use crate::telemetry::audit::{Hash, Verified, rotated, verify};
 
 pub(super) const EXAMPLE: &str = "Examples:
@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     let with_rotated = |file: &PathBuf| if arguments.rotated { rotated(file) } else { Ok(vec![file.clone()]) };
     let files = arguments.files.iter().map(with_rotated).collect::<Result<Vec<_>, _>>().map_err(|error| complain(&error))?;
     let verified = verify(&files.concat(), arguments.head).map_err(|error| complain(&error))?;
-    report(&verified, arguments.json);
+    say(&if arguments.json { serde_json::json!(verified).to_string() } else { report(&verified) })?;
     if arguments.strict { be_strict(&verified, arguments.head) } else { Ok(()) }
 }
 
@@ -65,28 +65,26 @@ fn be_strict(verified: &Verified, head: Option<Hash>) -> Result<(), Faulty> {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "what was found is this verb's output")]
-fn report(verified: &Verified, json: bool) {
-    if json {
-        println!("{}", serde_json::json!(verified));
-        return;
-    }
+fn report(verified: &Verified) -> String {
     let Verified { first, last, head, records, links, adopted, lost, tail } = verified;
-    println!("{records} records are as they were written, in a chain of {links} links");
-    println!("the chain's head is link {last}: {head}");
+    let mut lines = vec![
+        format!("{records} records are as they were written, in a chain of {links} links"),
+        format!("the chain's head is link {last}: {head}"),
+    ];
     if *first > 0 {
-        println!("the chain begins with link {first}: what was before is in none of these files");
+        lines.push(format!("the chain begins with link {first}: what was before is in none of these files"));
     }
     if *adopted > 0 {
-        println!("{adopted} of the records were chained only after a restart; the last before it may be cut short");
+        lines.push(format!("{adopted} of the records were chained only after a restart; the last before it may be cut short"));
     }
     if *lost > 0 {
-        println!("{lost} more records were lost, as the log itself says");
+        lines.push(format!("{lost} more records were lost, as the log itself says"));
     }
     if let Some(tail) = tail {
         let torn = if tail.torn { ", and the last is cut short" } else { "" };
-        println!("{} lines from {} on are not chained yet{torn}", tail.lines, place(&tail.file, tail.line));
+        lines.push(format!("{} lines from {} on are not chained yet{torn}", tail.lines, place(&tail.file, tail.line)));
     }
+    lines.join("\n")
 }
 
 fn place(file: &Path, line: u64) -> String {

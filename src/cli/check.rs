@@ -1,13 +1,13 @@
 //! `roadstead check`: read the configuration and say what it means.
 
-use super::{ConfigArgument, Faulty, complain};
+use super::{ConfigArgument, Faulty, complain, say};
 use crate::config::{Config, Warning};
-use crate::identity::Users;
-use crate::{egress, policy};
+use crate::telemetry::audit;
+use crate::{app, egress, policy};
 
 pub(super) const EXAMPLE: &str = "Examples:
   roadstead check --config roadstead.toml
-  roadstead check --json | jq .registries";
+  roadstead check --json | jq .registry";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -18,30 +18,26 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-#[allow(clippy::print_stdout, reason = "the settings are this verb's output")]
 pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     let config = arguments.config.load()?;
     check_files(&config)?;
     remark(&config, arguments);
     if arguments.json {
-        println!("{}", serde_json::json!(config.effective()));
-        return Ok(());
+        return say(&serde_json::json!(config.effective()));
     }
     match arguments.config.path() {
-        Some(path) => println!("{} is good. The effective settings are:\n", path.display()),
-        None => println!("No file was given. The built-in settings are:\n"),
+        Some(path) => say(&format_args!("{} is good. The effective settings are:\n", path.display()))?,
+        None => say(&"No file was given. The built-in settings are:\n")?,
     }
-    println!("{}", config.effective());
-    Ok(())
+    say(&config.effective())
 }
 
-/// What the files of users, authorities and certificates hold is no part of the configuration, and yet keeps the proxy from
-/// starting.
+/// What the files that it names hold is no part of the configuration, and yet keeps the proxy from starting.
 fn check_files(config: &Config) -> Result<(), Faulty> {
-    let files = config.listeners.iter().filter_map(|listener| listener.users.as_ref());
-    let users = files.filter_map(|users| Users::load(&users.file).err()).map(|error| complain(&error));
-    let certificates = egress::check_certificates(config);
-    let told = users.chain(certificates.iter().map(complain)).count();
+    let listeners = app::check_files(config);
+    let registries = egress::check_certificates(config);
+    let audit = config.audit.as_ref().and_then(|config| audit::check(config).err());
+    let told = listeners.iter().map(complain).chain(registries.iter().map(complain)).chain(audit.iter().map(complain)).count();
     if told == 0 { Ok(()) } else { Err(Faulty) }
 }
 

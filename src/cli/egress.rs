@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::{Subcommand, ValueEnum};
 
-use super::{ConfigArgument, Faulty};
+use super::{ConfigArgument, Faulty, say};
 use crate::egress::{self, Entry, NetworkPolicy};
 
 pub(super) const EXAMPLE: &str = "Examples:
@@ -45,16 +45,14 @@ enum Format {
     NetworkPolicy,
 }
 
-#[allow(clippy::print_stdout, reason = "the plan is this verb's output")]
 pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     let Verb::Plan(arguments) = &arguments.verb;
     let plan = egress::plan(&arguments.config.load()?);
     match arguments.format {
-        Format::Text => print!("{}", table(&plan)),
-        Format::Json => println!("{}", serde_json::json!(plan)),
-        Format::NetworkPolicy => print!("{}", NetworkPolicy::new(&plan)),
+        Format::Text => say(&table(&plan).trim_end()),
+        Format::Json => say(&serde_json::json!(plan)),
+        Format::NetworkPolicy => say(&NetworkPolicy::new(&plan).to_string().trim_end()),
     }
-    Ok(())
 }
 
 fn table(plan: &[Entry]) -> String {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ConfigArgument, Faulty, complain};
+use super::{ConfigArgument, Faulty, complain, say};
 use crate::app;
 use crate::config::Config;
 use crate::egress::{self, SystemNames};
@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     let runtime = runtime.map_err(|error| complain(&format_args!("no runtime: {error}")))?;
     for (target, purge) in arguments.targets.iter().zip(&purges) {
         let purged = runtime.block_on(drop_it(&config, target, purge))?;
-        report(target, &purged, arguments.json);
+        say(&report(target, &purged, arguments.json))?;
     }
     Ok(())
 }
@@ -60,15 +60,14 @@ async fn drop_it(config: &Config, target: &str, purge: &Purge) -> Result<Purged,
     }
 }
 
-#[allow(clippy::print_stdout, reason = "what was dropped is this verb's output")]
-fn report(target: &str, purged: &Purged, json: bool) {
+fn report(target: &str, purged: &Purged, json: bool) -> String {
     if json {
-        println!("{}", serde_json::json!({ "target": target, "dropped": purged }));
+        serde_json::json!({ "target": target, "dropped": purged }).to_string()
     } else if *purged == Purged::default() {
-        println!("{target}: nothing of it was cached");
+        format!("{target}: nothing of it was cached")
     } else {
         let (tags, blobs) = (counted(purged.tags, "tag"), counted(purged.blobs, "blob"));
-        println!("{target}: dropped {tags}, {blobs}, {}", counted(purged.bytes, "byte"));
+        format!("{target}: dropped {tags}, {blobs}, {}", counted(purged.bytes, "byte"))
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
         for ((endpoint, scheme), address) in names.iter().zip(&addresses.data) {
             tracing::info!(endpoint = &**endpoint, "listening for clients on {scheme}://{address}");
         }
-        tracing::info!("listening for the operator on http://{}: metrics, health, purge", addresses.admin);
+        tracing::info!("listening for the operator on http://{}: metrics, health, reload, purge", addresses.admin);
         tracing::info!("{summary}");
     };
     let telemetry = Telemetry::start(AccessLog::stdout(), config.audit.as_ref());

@@ -66,7 +66,7 @@ pub(super) fn check(section: Option<&Section<'_>>) -> Option<Audit> {
 }
 
 fn rotation(value: &Value<'_>) -> Option<Option<u64>> {
-    if value.is_word("never") { Some(None) } else { value.size_or_zero().map(|size| Some(size).filter(|size| *size > 0)) }
+    if value.is_word("never") { Some(None) } else { value.size().map(Some) }
 }
 
 fn when_full(text: &str) -> Result<WhenFull, Complaint> {

@@ -1,12 +1,13 @@
 //! `[[limit]]`: how much each tenant may take.
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
 use ipnet::IpNet;
 
+use super::Glob;
 use super::fault::Complaint;
+use super::network::network;
 use super::policy::Around;
-use super::raw::{Keys, Section, Value};
-use super::statement;
+use super::raw::{Keys, Section};
+use super::statement::{endpoint, list, principal};
 
 pub(super) const KEYS: Keys = Keys { known: &["by", "of", "requests", "bytes", "connections", "downloads"], later: &[] };
 
@@ -14,7 +15,7 @@ pub(super) const KEYS: Keys = Keys { known: &["by", "of", "requests", "bytes", "
 const MAX_LIMITS: usize = 100;
 
 /// `[[limit]]`: a cap for each tenant that it counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantLimit {
     /// What makes two requests one tenant's.
     pub by: By,
@@ -42,11 +43,11 @@ pub enum By {
 }
 
 /// Which tenants a limit is for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Of {
-    /// Endpoints or principals, by globs.
-    Names(Vec<String>, GlobSet),
-    /// Sources.
+    /// Endpoints or principals of which a pattern matches the name.
+    Names(Vec<Glob>),
+    /// Sources in these networks.
     Networks(Vec<IpNet>),
 }
 
@@ -61,18 +62,11 @@ impl By {
     }
 }
 
-impl PartialEq for TenantLimit {
-    fn eq(&self, other: &Self) -> bool {
-        let caps = |limit: &Self| (limit.requests, limit.bytes, limit.connections, limit.downloads);
-        self.by == other.by && caps(self) == caps(other) && self.of.as_ref().map(Of::texts) == other.of.as_ref().map(Of::texts)
-    }
-}
-
 impl Of {
     /// As written in the file.
     pub fn texts(&self) -> Vec<String> {
         match self {
-            Self::Names(texts, _) => texts.clone(),
+            Self::Names(globs) => globs.iter().map(|glob| glob.as_str().to_owned()).collect(),
             Self::Networks(networks) => networks.iter().map(ToString::to_string).collect(),
         }
     }
@@ -92,7 +86,7 @@ fn limit(section: &Section<'_>, around: &Around<'_>) -> Option<TenantLimit> {
     let count = |key| section.get(key).and_then(|value| value.count()).map(|count| count as u64);
     let limit = TenantLimit {
         by,
-        of: section.get("of").map(|value| of(by, &value, around)),
+        of: of(by, section, around),
         requests: count("requests"),
         bytes: section.get("bytes").and_then(|value| value.size()),
         connections: count("connections"),
@@ -105,38 +99,12 @@ fn limit(section: &Section<'_>, around: &Around<'_>) -> Option<TenantLimit> {
     Some(limit)
 }
 
-fn of(by: By, value: &Value<'_>, around: &Around<'_>) -> Of {
-    if by == By::Source {
-        return Of::Networks(value.parse_items(network));
-    }
-    let read = |item: &Value<'_>| {
-        let glob = item.parse(glob)?;
-        warn(by, item, glob.glob(), around);
-        Some(glob.glob().to_owned())
-    };
-    let texts: Vec<String> = value.items().unwrap_or_default().iter().filter_map(read).collect();
-    let mut set = GlobSetBuilder::new();
-    for text in &texts {
-        set.add(Glob::new(text).expect("it was one just now"));
-    }
-    match set.build() {
-        Ok(set) => Of::Names(texts, set),
-        Err(error) => {
-            value.fault(format!("too large: {error}"), "write fewer or shorter patterns");
-            Of::Names(Vec::new(), GlobSet::empty())
-        }
-    }
-}
-
-/// What stands for other text in a glob.
-const WILD: [char; 5] = ['*', '?', '[', '{', '\\'];
-
-/// A limit of nobody limits nothing.
-fn warn(by: By, item: &Value<'_>, text: &str, around: &Around<'_>) {
+fn of(by: By, section: &Section<'_>, around: &Around<'_>) -> Option<Of> {
+    let names = |texts: Vec<String>| Of::Names(texts.iter().map(|text| Glob::flat(text)).collect());
     match by {
-        By::Endpoint => statement::warn_of_no_endpoint(item, text, text.contains(WILD), around),
-        By::Principal => statement::warn_of_nobody(item, text, &WILD),
-        By::Source => {}
+        By::Endpoint => list(section, "of", |item| endpoint(item, around)).map(names),
+        By::Principal => list(section, "of", principal).map(names),
+        By::Source => list(section, "of", |item| item.parse(network)).map(Of::Networks),
     }
 }
 
@@ -147,16 +115,4 @@ fn by(text: &str) -> Result<By, Complaint> {
         "source" => Ok(By::Source),
         _ => Err(Complaint::new(format!("{text:?} tells no tenants apart"), "write \"endpoint\", \"principal\" or \"source\"")),
     }
-}
-
-fn glob(text: &str) -> Result<Glob, Complaint> {
-    Glob::new(text)
-        .map_err(|error| Complaint::new(format!("{text:?} is not a pattern: {}", error.kind()), "write one such as \"aws:*\""))
-}
-
-fn network(text: &str) -> Result<IpNet, Complaint> {
-    let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
-    text.parse()
-        .or_else(|_| address())
-        .map_err(|_| Complaint::new(format!("{text:?} is not a network"), "write one such as \"10.0.0.0/8\", or an address"))
 }

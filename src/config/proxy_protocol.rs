@@ -1,12 +1,11 @@
 //! `proxy_protocol = { … }` of a listener: who may say whose connections they pass on.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
-use super::fault::Complaint;
+use super::network;
 use super::raw::{Keys, Value};
-use super::registry;
 
 pub(super) const KEYS: Keys = Keys { known: &["from"], later: &[] };
 
@@ -33,26 +32,15 @@ pub(super) fn check(value: &Value<'_>) -> Option<ProxyProtocol> {
     if items.is_empty() {
         from.fault("no network", "name those of the load balancers, or remove proxy_protocol");
     }
-    Some(ProxyProtocol { from: items.iter().filter_map(network).collect() })
+    Some(ProxyProtocol { from: items.iter().filter_map(sender).collect() })
 }
 
-fn network(item: &Value<'_>) -> Option<IpNet> {
-    let network = item.parse(|text| registry::network(text).and_then(unmapped))?;
+fn sender(item: &Value<'_>) -> Option<IpNet> {
+    let network = item.parse(network::network)?;
     if network.prefix_len() == 0 {
         item.warn("everybody may claim any source address and endpoint", "name the networks of the load balancers");
     }
     Some(network)
-}
-
-/// Addresses are compared in their plain form, so a network of mapped ones would never match.
-fn unmapped(network: IpNet) -> Result<IpNet, Complaint> {
-    match network.addr() {
-        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() && network.prefix_len() >= 96 => {
-            let plain = IpNet::new(network.addr().to_canonical(), network.prefix_len() - 96).unwrap_or(network);
-            Err(Complaint::new(format!("{network} is a network of IPv4"), format!("write \"{plain}\"")))
-        }
-        _ => Ok(network),
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::fault::Complaint;
+use super::network::network;
 use super::raw::{Keys, Once, Section, Value};
 use super::{ClientCertificate, Credentials, ProxyChoice, Registry, RegistryMatch};
 use super::{file, freshness, host, private_endpoint, proxy, secret, source, urls};
@@ -210,22 +211,6 @@ pub(super) fn networks(value: &Value<'_>) -> Vec<IpNet> {
         Some(network)
     };
     value.items().unwrap_or_default().iter().filter_map(read).collect()
-}
-
-/// A network in its own form, without bits beyond its prefix.
-pub(super) fn network(text: &str) -> Result<IpNet, Complaint> {
-    let Ok(network) = text.parse::<IpNet>() else {
-        let remedy = match text.parse::<IpAddr>() {
-            Ok(address) => format!("write \"{}\"", IpNet::from(address)),
-            Err(_) => "write an address and a prefix length, such as \"10.0.0.0/8\"".to_owned(),
-        };
-        return Err(Complaint::new(format!("{text:?} is not a network"), remedy));
-    };
-    if network == network.trunc() {
-        return Ok(network);
-    }
-    let host = IpNet::from(network.addr());
-    Err(Complaint::new(format!("{text:?} has bits beyond its prefix"), format!("write \"{}\" or \"{host}\"", network.trunc())))
 }
 
 /// A private endpoint is a way of its own, which does not lead through a proxy.

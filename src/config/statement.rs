@@ -1,17 +1,17 @@
 //! `[[policy.statement]]`: whom, what and when a statement is about, and what it then says.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use super::conditions::{self, Conditions};
 use super::fault::Complaint;
+use super::network::network;
 use super::policy::{Around, effect, mode};
 use super::raw::{Keys, Once, Section, Value};
 use super::resource::{self, Resource, is_pattern};
-use super::{Effect, Mode, registry};
+use super::{Effect, Mode};
 
 pub(super) const KEYS: Keys = Keys {
     known: &[
@@ -208,43 +208,35 @@ pub(super) fn name(text: &str) -> Result<String, Complaint> {
     Ok(text.to_owned())
 }
 
-fn endpoint(item: &Value<'_>, around: &Around<'_>) -> Option<String> {
+/// A pattern of endpoints. One that fits none is odd.
+pub(super) fn endpoint(item: &Value<'_>, around: &Around<'_>) -> Option<String> {
     let text = item.parse(name)?;
-    warn_of_no_endpoint(item, &text, is_pattern(&text), around);
-    Some(text)
-}
-
-/// Says so where `text`, which may be a pattern, is not in a form that endpoints have.
-pub(super) fn warn_of_no_endpoint(item: &Value<'_>, text: &str, is_pattern: bool, around: &Around<'_>) {
     let is_known = match text.split_once(':') {
-        _ if is_pattern => true,
+        _ if is_pattern(&text) => true,
         Some(("aws", id)) => !id.is_empty(),
         Some(("azure", id)) => id.parse::<u32>().is_ok(),
         Some(("gcp", id)) => id.parse::<u64>().is_ok(),
         Some(_) => false,
-        None => around.has_listener(text),
+        None => around.has_listener(&text),
     };
     if !is_known {
         let remedy = "write aws:vpce-…, azure:NUMBER, gcp:NUMBER, or the name of a [[listener]]";
         item.warn(format!("{text:?} is no endpoint of this proxy, so it never matches"), remedy);
     }
-}
-
-fn principal(item: &Value<'_>) -> Option<String> {
-    let text = item.parse(name)?;
-    warn_of_nobody(item, &text, &['*', '?']);
     Some(text)
 }
 
-/// Says so where `text`, which is a pattern where it has one of `wild`, is not in a form that principals have.
-pub(super) fn warn_of_nobody(item: &Value<'_>, text: &str, wild: &[char]) {
+/// A pattern of principals. One that fits none is odd.
+pub(super) fn principal(item: &Value<'_>) -> Option<String> {
     const FORMS: [&str; 4] = ["user:", "spiffe://", "dns:", "cn:"];
-    let start = text.split(wild).next().unwrap_or_default();
-    let fits = |form: &str| start.starts_with(form) || (start.len() < text.len() && form.starts_with(start));
+    let text = item.parse(name)?;
+    let start = text.split(['*', '?']).next().unwrap_or_default();
+    let fits = |form: &str| start.starts_with(form) || (is_pattern(&text) && form.starts_with(start));
     if text != ANONYMOUS && !FORMS.into_iter().any(fits) {
         let remedy = "write user:NAME, spiffe://…, dns:NAME, cn:NAME, or anonymous";
         item.warn(format!("{text:?} is nobody's name, so it never matches"), remedy);
     }
+    Some(text)
 }
 
 fn action(text: &str) -> Result<Actions, Complaint> {
@@ -274,22 +266,3 @@ fn resource(item: &Value<'_>, around: &Around<'_>) -> Option<Resource> {
     }
     Some(resource)
 }
-
-/// A network, or an address that stands for itself alone. An IPv4 network in an IPv6 dress is undressed, as callers are.
-fn network(text: &str) -> Result<IpNet, Complaint> {
-    let network = match text.parse::<IpAddr>() {
-        Ok(address) => IpNet::from(address),
-        Err(_) => registry::network(text)?,
-    };
-    let mapped = |network: &IpNet| match network.addr() {
-        IpAddr::V6(address) if network.prefix_len() >= MAPPED_PREFIX => address.to_ipv4_mapped(),
-        _ => None,
-    };
-    match mapped(&network).map(|address| Ipv4Net::new(address, network.prefix_len() - MAPPED_PREFIX)) {
-        Some(Ok(undressed)) => Ok(undressed.into()),
-        _ => Ok(network),
-    }
-}
-
-/// How many bits of an IPv6 address are in front of the IPv4 address that it may hold, `::ffff:0:0/96`.
-const MAPPED_PREFIX: u8 = (Ipv6Addr::BITS - std::net::Ipv4Addr::BITS) as u8;

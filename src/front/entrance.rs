@@ -24,7 +24,7 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Reads the files that `config` names. Blocks on the disk.
+    /// Reads the certificates, keys and authorities that `config` names; its users are not looked at. Blocks on the disk.
     ///
     /// # Errors
     /// Names the first file that cannot be used.
@@ -46,16 +46,6 @@ impl Entrance {
     /// Meets connections from now on with `terms`. Those that are open, or being set up, stay as they are.
     pub fn replace(&self, terms: Terms) {
         self.0.store(Arc::new(terms));
-    }
-
-    /// Reads what `config` names anew, certificates as well as senders, for connections from now on; its name, address and
-    /// other keys are not looked at. Blocks on the disk.
-    ///
-    /// # Errors
-    /// Names the first file that cannot be used; then everything stays as it is.
-    pub fn reload(&self, config: &config::Listener) -> Result<(), Error> {
-        self.replace(Terms::read(config)?);
-        Ok(())
     }
 
     /// Does what comes before HTTP, and tells `caller` what it learns. Dropping the future breaks the connection off.

@@ -60,7 +60,7 @@ impl Htpasswd {
     }
 
     /// The same, to keep.
-    pub fn into_users(self) -> Vec<(Box<str>, Hash)> {
+    pub(super) fn into_users(self) -> Vec<(Box<str>, Hash)> {
         self.0
     }
 }

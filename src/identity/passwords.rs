@@ -89,8 +89,8 @@ impl Passwords {
         }))
     }
 
-    /// The user that `login` proves, for a client at `source`. A password that was right lately takes a microsecond, any other
-    /// a bcrypt, whether there is such a user or not.
+    /// The user that `login` proves, for a client at `source` ([`Caller::host`](crate::request::Caller::host)). A password that
+    /// was right lately takes a microsecond, any other a bcrypt, whether there is such a user or not.
     ///
     /// A future that is dropped leaves a comparison under way to its end; it counts as failed unless it was right.
     ///

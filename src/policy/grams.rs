@@ -2,7 +2,7 @@
 //!
 //! A thousand patterns that nothing can be looked up of are thus mostly passed over at a glance.
 
-use super::glob::Glob;
+use crate::config::Glob;
 
 /// Which pairs of neighbouring bytes there are. Several pairs share a bit.
 #[derive(Clone, Copy, Debug, Default)]

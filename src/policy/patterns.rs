@@ -1,6 +1,6 @@
 //! A list of patterns for names in which a slash means nothing.
 
-use super::glob::Glob;
+use crate::config::Glob;
 
 /// Patterns of which one has to match.
 #[derive(Clone, Debug)]

@@ -6,9 +6,8 @@
 use std::borrow::Cow;
 
 use super::Way;
-use super::glob::Glob;
 use super::grams::Grams;
-use crate::config;
+use crate::config::{self, Glob};
 use crate::oci::{Digest, Reference, RegistryName, RepositoryName};
 use crate::request::{Item, Target};
 

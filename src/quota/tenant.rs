@@ -1,7 +1,7 @@
 //! One tenant of one limit, and the table of all of them.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -83,29 +83,20 @@ impl Table {
 }
 
 fn name(limit: &TenantLimit, caller: &Caller) -> Option<Name> {
-    let address = caller.source.ip();
     let text = match limit.by {
         By::Source => {
-            let meant = |networks: &[ipnet::IpNet]| networks.iter().any(|network| network.contains(&address));
+            let meant = |networks: &[ipnet::IpNet]| networks.iter().any(|network| network.contains(&caller.source.ip()));
             return match &limit.of {
                 Some(Of::Networks(networks)) if !meant(networks) => None,
-                _ => Some(Name::Source(host(address))),
+                _ => Some(Name::Source(caller.host())),
             };
         }
         By::Endpoint => caller.endpoint.shared(),
         By::Principal => caller.name(),
     };
     match &limit.of {
-        Some(Of::Names(_, globs)) if !globs.is_match(&*text) => None,
+        Some(Of::Names(globs)) if !globs.iter().any(|glob| glob.matches(&text)) => None,
         _ => Some(Name::Text(text)),
-    }
-}
-
-/// One host has all addresses of a /64 (RFC 4291 section 2.5.4).
-fn host(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
     }
 }
 

@@ -79,7 +79,11 @@ impl Identify {
         let Some(door) = door else { return Ok(Who { caller, stranger: None }) };
         let visit = Visit { door, request, repository: asked.and_then(Asked::repository) };
         match self.holder(visit).await? {
-            Some(Holder::User(user)) => Ok(Who { caller: Cow::Owned(with_user(&request.caller, user, outcome)), stranger: None }),
+            Some(Holder::User(user)) => {
+                let caller = with_user(&request.caller, user);
+                note(&caller, outcome);
+                Ok(Who { caller: Cow::Owned(caller), stranger: None })
+            }
             None if door.mode == UsersMode::Require || asked == Some(&Asked::Ping) => {
                 Err(visit.unauthorized("log in to be served here", None))
             }
@@ -89,12 +93,12 @@ impl Identify {
 
     /// Answers `GET /token`: a token for the user whose name and password are shown, or for nobody where that is enough.
     /// Whatever else is asked for (service, scope, account, a refresh token) changes nothing: what may be pulled is decided
-    /// when it is.
+    /// when it is. The user is noted in `outcome`.
     ///
     /// # Errors
     /// 401 that asks for a password; 503 as [`Identify::who`].
-    pub(super) async fn token(&self, door: &Door, request: &Request) -> Result<Answer, Fault> {
-        let token = self.grant(door, request).await?;
+    pub(super) async fn token(&self, door: &Door, request: &Request, outcome: &mut Outcome) -> Result<Answer, Fault> {
+        let token = self.grant(door, request, outcome).await?;
         let body = serde_json::json!({
             "token": token,
             "access_token": token,
@@ -105,12 +109,16 @@ impl Identify {
         Ok(answer.body(Body::Bytes(body.to_string().into()), None))
     }
 
-    async fn grant(&self, door: &Door, request: &Request) -> Result<String, Fault> {
+    async fn grant(&self, door: &Door, request: &Request, outcome: &mut Outcome) -> Result<String, Fault> {
         let basic = || challenge::BASIC.to_owned();
         let holder = match Presented::read(&request.headers) {
             Presented::Nothing if door.mode == UsersMode::Optional => Holder::Anonymous,
             Presented::Nothing => return Err(unauthorized("log in to get a token", basic())),
-            Presented::Password(login) => Holder::User(self.login(door, request, &login, basic).await?),
+            Presented::Password(login) => {
+                let user = self.login(door, request, &login, basic).await?;
+                note(&with_user(&request.caller, user), outcome);
+                Holder::User(user)
+            }
             Presented::Token(_) | Presented::Unreadable => return Err(self.unreadable(door, basic())),
         };
         Ok(self.tokens.issue(holder, &door.listener, Instant::now()))
@@ -144,7 +152,7 @@ impl Identify {
         login: &Login,
         challenge: impl FnOnce() -> String,
     ) -> Result<&'d Arc<User>, Fault> {
-        let proved = self.passwords.prove(&door.users, request.caller.source.ip(), login).await;
+        let proved = self.passwords.prove(&door.users, request.caller.host(), login).await;
         self.telemetry.metrics.login(&door.listener, proved.as_ref().map_or_else(word, |_| "ok"));
         proved.map_err(|refused| match refused {
             Refused::Wrong => unauthorized(refused.to_string(), challenge()),
@@ -164,7 +172,8 @@ impl Who<'_> {
     /// What is said where the policy refused: somebody who may still become a user is asked to.
     pub(super) fn refused(&self, fault: Fault) -> Fault {
         let Some(Stranger { visit, has_token }) = &self.stranger else { return fault };
-        visit.unauthorized(fault.message, has_token.then_some(Complaint::InsufficientScope))
+        let message = format!("{} without a login", fault.message);
+        visit.unauthorized(message, has_token.then_some(Complaint::InsufficientScope))
     }
 }
 
@@ -180,16 +189,19 @@ impl Visit<'_> {
 }
 
 /// The caller with the names of its certificate, where it has one, and then its user's.
-fn with_user(caller: &Caller, user: &User, outcome: &mut Outcome) -> Caller {
+fn with_user(caller: &Caller, user: &User) -> Caller {
     let mut caller = caller.clone();
     caller.principals = match &*caller.principals {
         [] => user.principals().clone(),
         proved => proved.iter().chain(&**user.principals()).cloned().collect(),
     };
+    caller
+}
+
+fn note(caller: &Caller, outcome: &mut Outcome) {
     if let Some(noted) = &mut outcome.caller {
         noted.principals = caller.principals.clone();
     }
-    caller
 }
 
 fn unauthorized(message: impl Into<String>, challenge: String) -> Fault {

@@ -164,6 +164,20 @@ impl AuditLog {
     }
 }
 
+/// Whether there is a folder for the log. Blocks on the disk.
+///
+/// # Errors
+/// There is none, so that the log could not be opened.
+pub fn check(config: &config::Audit) -> Result<(), AuditError> {
+    let AuditOutput::File { path, .. } = &config.output else { return Ok(()) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match std::fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(AuditError::new(path, io::Error::from(io::ErrorKind::NotADirectory))),
+        Err(error) => Err(AuditError::new(path, error)),
+    }
+}
+
 /// Opens the output; where its chain stands; and whether its first line is to be written.
 fn open(output: &AuditOutput) -> Result<(Box<dyn Output>, Chain, bool), AuditError> {
     match output {

@@ -177,6 +177,34 @@ async fn check_finds_certificate_files_that_are_of_no_use() {
 }
 
 #[tokio::test]
+async fn check_finds_what_would_keep_a_listener_or_the_audit_log_from_starting() {
+    let (ca, folder) = (Ca::new(), tempfile::TempDir::new().unwrap());
+    let (ours, other) = (ca.issue(&["us.test"]), ca.issue(&["other.test"]));
+    let check = async |key: &str, log: &str| {
+        let file = folder.path().join("roadstead.toml");
+        let files = [("us.crt", &*ours.certificate_pem), ("us.key", key)];
+        files.iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).unwrap());
+        let listener = "[[listener]]\naddress = '127.0.0.1:1'\ntls = { certificate = 'us.crt', key = 'us.key' }\n";
+        std::fs::write(&file, format!("{listener}[audit]\noutput = '{log}'\n")).unwrap();
+        run(&["check", "--config", file.to_str().unwrap()]).await
+    };
+    let good = check(&ours.key_pem, "audit.log").await;
+    assert_eq!((good.status.code(), text(&good.stderr)), (Some(0), ""));
+    assert_one_complaint(&check(&other.key_pem, "audit.log").await, &["us.crt", "us.key", "do not work together"]);
+    assert_one_complaint(&check(&ours.key_pem, "absent/audit.log").await, &["absent/audit.log", "its folder must exist"]);
+}
+
+#[tokio::test]
+async fn who_reads_what_a_verb_prints_may_stop_reading() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = roadstead(&["check"]);
+    command.stdout(writer);
+    let output = within(tokio::task::spawn_blocking(move || command.output().unwrap())).await.unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+}
+
+#[tokio::test]
 async fn egress_plan_prints_in_each_format() {
     let plan = async |format: &[&str]| {
         let output = run(&[&["egress", "plan"], format].concat()).await;

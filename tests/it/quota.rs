@@ -15,7 +15,7 @@ fn over(reply: &Reply, limit: &str) {
 async fn requests_beyond_the_rate_are_told_to_come_back() {
     let hub = Registry::start().await;
     let image = hub.push_image("library/app", "latest", &[layer(100)]);
-    let limit = "[[limit]]\nby = \"source\"\nrequests = 3\n";
+    let limit = "[[limit]]\nby = \"source\"\nrequests = 1\n";
     let proxy = Setup::new().registry("docker.io", &hub, "default = true").section(limit).start().await;
     let path = format!("/v2/library/app/manifests/{}", image.manifest.digest);
     let mut client = Client::connect(proxy.address).await;
@@ -23,12 +23,12 @@ async fn requests_beyond_the_rate_are_told_to_come_back() {
     for _ in 0..8 {
         let reply = client.ask("GET", &path, &[]).await;
         if reply.status != 200 {
-            over(&reply, "3 requests per second for this source");
+            over(&reply, "1 requests per second for this source");
         }
         statuses.push(reply.status);
     }
-    assert_eq!(statuses[..3], [200; 3]);
-    assert!(statuses.contains(&503), "a second in hand and then one by one: {statuses:?}");
+    assert_eq!(statuses[0], 200);
+    assert!(statuses.contains(&503), "one in a second: {statuses:?}");
     assert!(proxy.metric("roadstead_limited_total{by=\"source\",what=\"requests\"}").await > 0.0);
 }
 

@@ -179,26 +179,6 @@ fn a_policy_that_lets_nobody_or_everybody_pull_is_warned_of() {
 }
 
 #[test]
-fn a_limit_of_nobody_is_warned_of() {
-    for (by, of, told) in [
-        ("endpoint", "vpce-1", Some("\"vpce-1\" is no endpoint of this proxy, so it never matches")),
-        ("endpoint", "azure:x", Some("\"azure:x\" is no endpoint of this proxy, so it never matches")),
-        ("endpoint", "aws:*", None),
-        ("endpoint", "{default,a}", None),
-        ("endpoint", "default", None),
-        ("principal", "ci", Some("\"ci\" is nobody's name, so it never matches")),
-        ("principal", "ci[0-9]", Some("\"ci[0-9]\" is nobody's name, so it never matches")),
-        ("principal", "user:[a-z]*", None),
-        ("principal", "anonymous", None),
-        ("source", "10.0.0.0/8", None),
-    ] {
-        let told_of = warnings(&format!("[[limit]]\nby = '{by}'\nof = ['{of}']\nrequests = 1\n"));
-        let told: Vec<String> = told.into_iter().map(|told| format!("roadstead.toml:3: limit.of: {told}")).collect();
-        assert!(told_of.len() == told.len() && told_of.iter().zip(&told).all(|(of, told)| of.starts_with(told)), "{told_of:?}");
-    }
-}
-
-#[test]
 fn a_registry_whose_credentials_serve_nobody_is_warned_of() {
     let credentials = "credentials = { kind = 'basic', username = 'us', password = { file = 'hub-token' } }\n";
     let registry = format!("[[registry]]\nname = 'ghcr.io'\n{credentials}[[registry]]\nname = 'quay.io'\n");

@@ -226,12 +226,12 @@ async fn new_files_are_for_new_connections_and_broken_ones_for_none() {
 
     let renewed = listener_config(Some(tls(folder.path(), &[&new], Some((&clients, true)))), None, 100);
     std::fs::write(folder.path().join("0.key"), &old.pem.1).unwrap();
-    assert!(front.entrance.reload(&renewed).is_err());
+    assert!(Terms::read(&renewed).is_err());
     assert_eq!(shown(&front, "mirror.test", &ca).await, old.chain[0]);
     assert!(said(&front, "mirror.test", ca.client(H1, None)).await.is_ok(), "nothing of a broken reload counts");
 
     std::fs::write(folder.path().join("0.key"), &new.pem.1).unwrap();
-    front.entrance.reload(&renewed).unwrap();
+    front.entrance.replace(Terms::read(&renewed).unwrap());
     assert!(said(&front, "mirror.test", ca.client(H1, None)).await.is_err());
     let node = clients.issue(&["node.test"]);
     let stream = connect(&front, "mirror.test", ca.client(H1, Some(&node))).await.unwrap();

@@ -248,7 +248,7 @@ async fn new_senders_are_for_new_connections() {
         assert_eq!(read_answer(&mut open).await.1, BY_AWS.as_bytes());
     };
     still_known().await;
-    front.entrance.reload(&listener_config(None, Some("127.0.0.1/32"), 100)).unwrap();
+    front.entrance.replace(Terms::read(&listener_config(None, Some("127.0.0.1/32"), 100)).unwrap());
     closed(&mut {
         let mut stream = front.connect_as_balancer().await;
         stream.write_all(&aws()).await.unwrap();

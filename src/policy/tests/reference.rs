@@ -1,7 +1,7 @@
 //! The rule, said as plainly as possible over what the file says, for a request of which everything is known.
 
-use super::super::glob::tests::{chars, naive};
 use super::*;
+use crate::config::glob::tests::{chars, naive};
 use crate::config::{Actions, Limit, Resource, Statement, When};
 use crate::request::Action;
 

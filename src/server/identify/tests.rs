@@ -72,9 +72,10 @@ impl Scene {
 
     /// The Authorization that the token server gives for `shown`.
     async fn token(&self, now: &Snapshot, listener: &str, shown: &str) -> Result<String, String> {
-        let request = request(listener, challenge::TOKEN_PATH, shown);
-        let token = self.identify.grant(now.door(listener).unwrap(), &request).await.map_err(|fault| told(&fault))?;
-        Ok(format!("Bearer {token}"))
+        let (request, mut outcome) =
+            (request(listener, challenge::TOKEN_PATH, shown), Outcome::open(&self.telemetry, "GET", "/token"));
+        let token = self.identify.grant(now.door(listener).unwrap(), &request, &mut outcome).await;
+        Ok(format!("Bearer {}", token.map_err(|fault| told(&fault))?))
     }
 
     fn logins(&self, labels: &str, times: u32) -> bool {
@@ -209,23 +210,36 @@ async fn a_certificate_s_names_come_before_the_user_s() {
 }
 
 #[tokio::test]
+async fn who_gets_a_token_is_on_record() {
+    let scene = Scene::new();
+    let now = scene.load();
+    for (shown, noted) in [(basic("ci:secret"), "user:ci"), (String::new(), "anonymous")] {
+        let request = request("optional", challenge::TOKEN_PATH, &shown);
+        let mut outcome = Outcome::open(&scene.telemetry, "GET", challenge::TOKEN_PATH);
+        outcome.caller(&request.caller, None);
+        assert!(scene.identify.token(now.door("optional").unwrap(), &request, &mut outcome).await.is_ok());
+        assert_eq!(outcome.caller.as_ref().map(names).as_deref(), Some(noted));
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_asks_whoever_is_no_user_to_log_in() {
     let scene = Scene::new();
     let now = scene.load();
     let denied = || Fault::new(FaultKind::Denied, ErrorCode::Denied, "not allowed");
     let anonymous = scene.token(&now, "optional", "").await.unwrap();
-    for (listener, shown, told_is) in [
-        ("optional", "", format!("{OPTIONAL}{SCOPE}")),
-        ("optional", &*anonymous, format!("{OPTIONAL}{SCOPE},error=\"insufficient_scope\"")),
-        ("optional", &*basic("ci:secret"), "Denied".to_owned()),
-        ("require", &*basic("ci:secret"), "Denied".to_owned()),
-        ("open", "", "Denied".to_owned()),
+    for (listener, shown, told_is, message) in [
+        ("optional", "", format!("{OPTIONAL}{SCOPE}"), "not allowed without a login"),
+        ("optional", &*anonymous, format!("{OPTIONAL}{SCOPE},error=\"insufficient_scope\""), "not allowed without a login"),
+        ("optional", &*basic("ci:secret"), "Denied".to_owned(), "not allowed"),
+        ("require", &*basic("ci:secret"), "Denied".to_owned(), "not allowed"),
+        ("open", "", "Denied".to_owned(), "not allowed"),
     ] {
         let request = request(listener, MANIFEST, shown);
         let (asked, mut outcome) = (path::parse(MANIFEST).unwrap(), Outcome::open(&scene.telemetry, "GET", MANIFEST));
         let who = scene.identify.who(now.door(listener), &request, Some(&asked), &mut outcome).await.unwrap_or_else(|_| panic!());
         let fault = who.refused(denied());
-        assert_eq!((told(&fault), &*fault.message), (told_is, "not allowed"), "{listener}");
+        assert_eq!((told(&fault), &*fault.message), (told_is, message), "{listener}");
     }
 }
 

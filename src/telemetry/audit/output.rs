@@ -12,15 +12,21 @@ pub(super) trait Output: Send {
     /// Writes the beginning of `lines`, and says how many bytes of it.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize>;
 
-    /// Whether it is time for a new file.
-    fn is_full(&self) -> bool;
+    /// Whether it is time for a new file. What is no file never is.
+    fn is_full(&self) -> bool {
+        false
+    }
 
     /// Begins a new file. After an error the old one is still written to.
-    fn rotate(&mut self) -> io::Result<()>;
+    fn rotate(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Opens the file anew, where another or none is now under its name. Says whether it did. After an error the old one is
     /// still written to.
-    fn reopen(&mut self) -> io::Result<bool>;
+    fn reopen(&mut self) -> io::Result<bool> {
+        Ok(false)
+    }
 }
 
 /// Standard output. It is not locked: the access log is written to it by another thread.
@@ -44,17 +50,5 @@ impl Output for Stdout {
         let ends = |byte: &u8| *byte == b'\n';
         let end = lines[..lines.len().min(AT_ONCE)].iter().rposition(ends).or_else(|| lines.iter().position(ends));
         self.0.write(&lines[..end.map_or(lines.len(), |end| end + 1)])
-    }
-
-    fn is_full(&self) -> bool {
-        false
-    }
-
-    fn rotate(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn reopen(&mut self) -> io::Result<bool> {
-        Ok(false)
     }
 }

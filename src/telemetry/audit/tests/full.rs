@@ -59,18 +59,6 @@ impl Output for Script {
         state.lines.extend_from_slice(piece);
         Ok(piece.len())
     }
-
-    fn is_full(&self) -> bool {
-        false
-    }
-
-    fn rotate(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn reopen(&mut self) -> io::Result<bool> {
-        Ok(false)
-    }
 }
 
 /// Telemetry with room for three records.

@@ -4,10 +4,11 @@
 //! the text times that of the pattern, whatever somebody writes into either.
 
 /// A pattern.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
-    /// The text that it begins with.
-    start: Box<str>,
+    text: Box<str>,
+    /// So many of its bytes are in front of the first wildcard.
+    start: usize,
     /// What comes after that; begins with a wildcard where it is not empty.
     rest: Box<[Token]>,
 }
@@ -38,9 +39,9 @@ impl Glob {
     }
 
     fn new(text: &str, one: Token, star: Token) -> Self {
-        let start = &text[..text.find(['*', '?']).unwrap_or(text.len())];
+        let start = text.find(['*', '?']).unwrap_or(text.len());
         let mut rest = Vec::new();
-        for c in text[start.len()..].chars() {
+        for c in text[start..].chars() {
             match c {
                 '*' if matches!(rest.last(), Some(Token::Star | Token::Stars)) => {
                     rest.pop();
@@ -51,17 +52,22 @@ impl Glob {
                 _ => rest.push(Token::Char(c)),
             }
         }
-        Self { start: start.into(), rest: rest.into() }
+        Self { text: text.into(), start, rest: rest.into() }
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// The text that everything it matches begins with.
     pub fn start(&self) -> &str {
-        &self.start
+        &self.text[..self.start]
     }
 
     /// The texts between its wildcards, which everything it matches has in it.
     pub fn literals(&self) -> Vec<String> {
-        let mut found = vec![self.start.to_string()];
+        let mut found = vec![self.start().to_owned()];
         for token in &self.rest {
             match (token, found.last_mut()) {
                 (Token::Char(c), Some(last)) => last.push(*c),
@@ -78,7 +84,7 @@ impl Glob {
 
     /// Whether it matches all of `text`.
     pub fn matches(&self, text: &str) -> bool {
-        let Some(tail) = text.strip_prefix(&*self.start) else { return false };
+        let Some(tail) = text.strip_prefix(self.start()) else { return false };
         match *self.rest {
             [] => tail.is_empty(),
             [Token::Stars] => true,
@@ -94,7 +100,7 @@ impl Glob {
     }
 
     fn tokens(&self) -> impl Iterator<Item = Token> {
-        self.start.chars().map(Token::Char).chain(self.rest.iter().copied())
+        self.start().chars().map(Token::Char).chain(self.rest.iter().copied())
     }
 }
 
@@ -172,13 +178,13 @@ impl<const WORDS: usize> States<WORDS> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// What a pattern means, said as plainly as possible.
-    pub(in crate::policy) fn naive(pattern: &[char], text: &[char], slash: bool) -> bool {
+    pub(crate) fn naive(pattern: &[char], text: &[char], slash: bool) -> bool {
         let Some(first) = pattern.first() else { return text.is_empty() };
         let is_free = |c: char| slash || c != '/';
         match first {
@@ -193,7 +199,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::policy) fn chars(text: &str) -> Vec<char> {
+    pub(crate) fn chars(text: &str) -> Vec<char> {
         text.chars().collect()
     }
 
