@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, ORIGIN};
 
 use crate::front::{Answer, Body, Fault, FaultKind, Handler, Reply, Request};
 use crate::mirror::{Mirror, Purge, PurgeError};
@@ -52,6 +52,12 @@ impl Admin {
     async fn serve(&self, request: &Request) -> Result<Answer, Fault> {
         match (request.method.as_str(), request.path.as_str()) {
             ("GET" | "HEAD", path) => self.read(path),
+            // Browsers say of every change which page wants it, also of one that took the name of this address for its own.
+            _ if request.headers.contains_key(ORIGIN) => Err(Fault::new(
+                FaultKind::Denied,
+                ErrorCode::Denied,
+                "nothing is changed here for a web page; use the command line",
+            )),
             ("DELETE", path) => self.purge(path).await,
             ("POST", "/api/v1/reload") => self.reload().await,
             (method, _) => Err(Fault::new(

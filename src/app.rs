@@ -26,7 +26,7 @@ use crate::telemetry::Telemetry;
 use crate::upstream::Upstreams;
 pub use error::Error;
 pub use process::serve;
-use reload::Reloader;
+use reload::{Prints, Reloader};
 pub use reload::{Reloaded, Source};
 
 /// What is left of the drain's 25 s for tasks that no client waits for.
@@ -67,6 +67,8 @@ impl App {
     pub async fn build(mut config: Config, names: Arc<dyn Names>, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
         let requests = Arc::new(Semaphore::new(limits::fit(&mut config)));
         let config = Arc::new(config);
+        // Before they are read: what changes after that is read again.
+        let seen = Prints::take(&config);
         let data = bind_all(&config, &telemetry)?;
         // A telemetry of its own: what scrapers ask is no traffic of the proxy.
         let admin = Listener::bind(&admin_listener(&config), Telemetry::quiet())?;
@@ -79,7 +81,7 @@ impl App {
         let mirror = Mirror::new(store, upstreams, telemetry.clone(), background.tracker.clone(), background.stop.clone());
         let live = Arc::new(Live::from_pointee(Snapshot::new(config.clone(), None)?));
         let entrances = config.listeners.iter().zip(&data).map(|(config, listener)| (config.name.clone(), listener.entrance()));
-        let reloader = Reloader::new(live.clone(), entrances.collect(), mirror.clone(), telemetry.clone());
+        let reloader = Reloader::new(live.clone(), entrances.collect(), seen, mirror.clone(), telemetry.clone());
         let server: Arc<dyn Handler> = Arc::new(Server::new(live, mirror.clone(), telemetry.clone()));
         let back_door: Arc<dyn Handler> = Arc::new(Admin::new(mirror, Arc::new(reloader.clone()), telemetry.clone()));
         let data = data.into_iter().map(|listener| (listener.with_requests(requests.clone()), server.clone())).collect();
@@ -107,18 +109,27 @@ impl App {
         let health = &self.telemetry.health;
         health.well("listeners");
         let store = tokio::spawn(self.background.store.clone().run(self.background.stop.clone()));
-        self.background.tracker.spawn(self.reloader.watch_files(self.background.stop.clone()));
         let data = self.data.into_iter().map(|(listener, handler)| listener.serve(handler, shutdown.clone()));
         // The back door stays open while the front drains, so that a drain can be watched.
         let (drained, admin_shutdown) = watch::channel(false);
         let admin = tokio::spawn(self.admin.0.serve(self.admin.1, admin_shutdown));
         let stopping = announce_stop(shutdown.clone(), self.telemetry.clone());
-        tokio::join!(futures_util::future::join_all(data), stopping);
+        let watching = until(shutdown.clone(), self.reloader.watch_files());
+        tokio::join!(futures_util::future::join_all(data), stopping, watching);
         self.background.finish(store).await;
         drained.send_replace(true);
         if let Err(error) = admin.await {
             tracing::warn!(%error, "the admin listener ended badly");
         }
+    }
+}
+
+/// Runs `task` until `shutdown` turns true, then drops it.
+async fn until(mut shutdown: ShutdownWatch, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = task => {}
+        // The error says that the sender is gone, which comes to the same.
+        _ = shutdown.wait_for(|stop| *stop) => {}
     }
 }
 

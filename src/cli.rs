@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod egress;
+mod policy;
 mod rm;
 mod serve;
 
@@ -40,6 +41,9 @@ enum Verb {
     /// Read the configuration, report every fault with its line, and show the effective settings. Exit 0 or 1.
     #[command(after_help = check::EXAMPLE)]
     Check(check::Arguments),
+    /// Ask a policy: about one request, about a table of cases, or about what an audit log has recorded.
+    #[command(after_help = policy::EXAMPLE)]
+    Policy(policy::Arguments),
     /// Show what the configuration needs of the network: hosts, ports and why.
     #[command(after_help = egress::EXAMPLE)]
     Egress(egress::Arguments),
@@ -106,6 +110,7 @@ pub fn main() -> ExitCode {
     let done = match arguments.verb {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Policy(arguments) => policy::run(&arguments),
         Verb::Egress(arguments) => egress::run(&arguments),
         Verb::Rm(arguments) => rm::run(&arguments),
         Verb::Audit(arguments) => audit::run(&arguments),

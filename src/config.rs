@@ -3,6 +3,7 @@
 //! The file is read into a raw form that knows every value's line, then checked section by section into the types below.
 //! Every fault is found in one run. Nothing below this room ever sees an unchecked value.
 
+mod anonymous;
 mod audit;
 mod cache;
 mod conditions;
@@ -272,6 +273,26 @@ impl fmt::Display for RegistryMatch {
     }
 }
 
+/// Which of `registries` is meant by `name`: the one configured so, else the one of the longest wildcard.
+pub fn registry<'r>(registries: &'r [Arc<Registry>], name: &RegistryName) -> Option<&'r Registry> {
+    let length = |registry: &&Arc<Registry>| match &registry.name {
+        RegistryMatch::Exact(_) => usize::MAX,
+        RegistryMatch::Suffix(suffix) => suffix.len(),
+    };
+    let meant = registries.iter().filter(|registry| registry.name.covers(name.as_str())).max_by_key(length);
+    meant.map(|registry| &**registry)
+}
+
+impl RegistryMatch {
+    /// Whether a registry of this name is meant.
+    pub fn covers(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact.as_str() == name,
+            Self::Suffix(suffix) => name.len() > suffix.len() && name.ends_with(suffix),
+        }
+    }
+}
+
 impl Listener {
     /// The files that it is made from.
     pub fn files(&self) -> Vec<PathBuf> {
@@ -320,6 +341,12 @@ impl Config {
         Effective::new(self)
     }
 
+    /// Whether requests for the registry of this name are made with credentials of ours.
+    pub fn has_credentials(&self, name: &RegistryName) -> bool {
+        let registry = self::registry(&self.registries, name);
+        registry.is_some_and(|registry| registry.credentials.is_some())
+    }
+
     /// Whether an address of ours stands outside loopback.
     pub fn listens_beyond_loopback(&self) -> bool {
         self.listeners.iter().any(|listener| !is_loopback(listener.address.ip()))
@@ -338,7 +365,8 @@ fn check(root: &Section<'_>) -> Config {
     // Before the admin address joins the others: policy is about listeners.
     let around = policy::Around::new(&listeners, &registries);
     let policy = policy::check(one("policy", &policy::KEYS).as_ref(), &addresses, around);
-    policy::warn_of_credentials(&policy, &sections);
+    anonymous::warn(&sections, &registries, &listeners, &policy);
+    let limits = limit::check(&many("limit", &limit::KEYS), &around);
     let admin = listener::check_admin(one("admin", &listener::ADMIN_KEYS).as_ref(), &mut addresses);
     Config {
         cache: cache::check(root.reader, one("cache", &cache::KEYS).as_ref()),
@@ -347,7 +375,7 @@ fn check(root: &Section<'_>) -> Config {
         registries,
         egress: egress::check(one("egress", &egress::KEYS).as_ref()),
         policy,
-        limits: limit::check(&many("limit", &limit::KEYS)),
+        limits,
         audit: audit::check(one("audit", &audit::KEYS).as_ref()),
     }
 }

@@ -35,7 +35,7 @@ use crate::request::Target;
 use crate::store::{Link, Store};
 use crate::telemetry::Telemetry;
 pub use crate::upstream::Circle;
-use crate::upstream::{ManifestHead, Upstreams};
+use crate::upstream::{ManifestHead, Registry, Upstreams};
 use absent::Absent;
 pub use blob::BlobAnswer;
 pub use content::{Content, Piece, Pieces};
@@ -131,14 +131,13 @@ impl Mirror {
         });
     }
 
-    /// Where a permit's target is to be had.
+    /// Where a permit's target is to be had. A permit from before a reload does not go for what that has changed: the registry
+    /// may be gone, or have got credentials that nobody decided about.
     fn place(&self, permit: &Permit) -> Result<Place, Error> {
         let target = permit.target();
-        let registry = self
-            .upstreams
-            .load()
-            .registry(&target.registry)
-            .ok_or_else(|| Error::new(Kind::NotFound, format!("{} is not a registry of this proxy", target.registry)))?;
+        let registry = self.upstreams.load().registry(&target.registry);
+        let is_meant = |registry: &Arc<Registry>| permit.is_private() || registry.config().credentials.is_none();
+        let registry = registry.filter(is_meant).ok_or_else(|| Error::changed(&target.registry))?;
         let registry = permit.passed().map_or(registry.clone(), |via| Arc::new(registry.with_via(via.clone())));
         Ok(Place { registry, name: target.registry.clone(), repository: target.repository.clone() })
     }

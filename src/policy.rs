@@ -41,6 +41,7 @@ pub struct Permit {
     scope: Scope,
     decision: Decision,
     passed: Option<HeaderValue>,
+    is_private: bool,
 }
 
 /// The policy refused.
@@ -92,14 +93,14 @@ pub struct Question<'a> {
 }
 
 impl Permit {
-    fn new(target: Target, scope: Scope, decision: Decision) -> Self {
-        Self { target, scope, decision, passed: None }
+    fn new(question: &Question<'_>, scope: Scope, decision: Decision) -> Self {
+        Self { target: question.target.clone(), scope, decision, passed: None, is_private: question.is_private }
     }
 
     /// A permit for the operator's own work (warming, refreshing, repairing), with the reason for the record.
     pub fn operator(target: Target, reason: &'static str) -> Self {
         let decision = Decision { verdict: Verdict::Allow, statement: reason.into(), policy: "operator".into() };
-        Self { target, scope: Scope::Whole, decision, passed: None }
+        Self { target, scope: Scope::Whole, decision, passed: None, is_private: true }
     }
 
     /// For a request that has `passed` through other proxies of this kind, as a `Via` for those that are asked for it.
@@ -120,6 +121,11 @@ impl Permit {
     /// How much of it.
     pub fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    /// Whether it was decided knowing that the registry is asked with credentials of ours. Without, none may be used.
+    pub fn is_private(&self) -> bool {
+        self.is_private
     }
 
     /// What let it through, for the record.

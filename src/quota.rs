@@ -134,6 +134,11 @@ impl Allowance {
         self.0.iter().map(|tenant| tenant.send(bytes, now)).max().unwrap_or_default()
     }
 
+    /// Gives back what [`Allowance::send`] took and was not sent, because whoever waited for it left.
+    pub fn unsent(&self, bytes: u64) {
+        self.0.iter().for_each(|tenant| tenant.unsent(bytes));
+    }
+
     /// The most that should be taken at once for sharing to be fair, in bytes. `None` where nothing limits it.
     pub fn piece(&self) -> Option<u64> {
         self.0.iter().filter_map(|tenant| tenant.piece()).min()

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::oci::{Digest, Reference, RegistryName, RepositoryName};
@@ -116,6 +117,46 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+/// Why a text names no endpoint or principal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAName {
+    /// No endpoint.
+    #[error("{0:?} is not an endpoint: write aws:ID, azure:NUMBER, gcp:NUMBER or a listener's name")]
+    Endpoint(String),
+    /// No principal.
+    #[error("{0:?} is not a principal: write user:NAME, spiffe://…, dns:NAME or cn:NAME")]
+    Principal(String),
+}
+
+impl FromStr for Endpoint {
+    type Err = NotAName;
+
+    /// Reads what [`Endpoint::as_str`] writes.
+    fn from_str(text: &str) -> Result<Self, NotAName> {
+        let endpoint = match text.split_once(':') {
+            None => Some(Self::listener(text.into())),
+            Some(("aws", id)) => Some(Self::aws(id)),
+            Some(("azure", id)) => id.parse().ok().map(Self::azure),
+            Some(("gcp", id)) => id.parse().ok().map(Self::gcp),
+            Some(_) => None,
+        };
+        endpoint.ok_or_else(|| NotAName::Endpoint(text.to_owned()))
+    }
+}
+
+impl FromStr for Principal {
+    type Err = NotAName;
+
+    /// Reads what [`Principal::as_str`] writes.
+    fn from_str(text: &str) -> Result<Self, NotAName> {
+        match text.split_once(':') {
+            Some(("user" | "dns" | "cn", _)) => Ok(Self(text.into())),
+            Some(("spiffe", rest)) if rest.starts_with("//") => Ok(Self(text.into())),
+            _ => Err(NotAName::Principal(text.to_owned())),
+        }
     }
 }
 

@@ -28,6 +28,12 @@ pub enum Error {
     /// There is nothing to read again.
     #[error("the configuration is built in, there is no file to read again; start with --config")]
     NoSource,
+    /// The new configuration lets everybody pull who reaches addresses that it takes for being on loopback.
+    #[error(
+        "the listeners are still bound to addresses that other machines reach, and the new configuration would let all of them \
+         pull; restart instead, or write a policy that does not"
+    )]
+    StillReached,
     /// A task ended in a panic.
     #[error("a task ended badly: {0}")]
     Task(String),

@@ -4,7 +4,9 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use ipnet::IpNet;
 
 use super::fault::Complaint;
+use super::policy::Around;
 use super::raw::{Keys, Section, Value};
+use super::statement;
 
 pub(super) const KEYS: Keys = Keys { known: &["by", "of", "requests", "bytes", "connections", "downloads"], later: &[] };
 
@@ -77,20 +79,20 @@ impl Of {
 }
 
 /// Reads all limits.
-pub(super) fn check(sections: &[Section<'_>]) -> Vec<TenantLimit> {
+pub(super) fn check(sections: &[Section<'_>], around: &Around<'_>) -> Vec<TenantLimit> {
     if let Some(value) = sections.get(MAX_LIMITS).and_then(|section| section.get("by")) {
         value.fault(format!("more than {MAX_LIMITS} limits"), "say the same with fewer");
     }
-    sections.iter().filter_map(limit).collect()
+    sections.iter().filter_map(|section| limit(section, around)).collect()
 }
 
-fn limit(section: &Section<'_>) -> Option<TenantLimit> {
+fn limit(section: &Section<'_>, around: &Around<'_>) -> Option<TenantLimit> {
     let named = section.require("by", "write by = \"endpoint\", \"principal\" or \"source\"")?;
     let by = named.parse(by)?;
     let count = |key| section.get(key).and_then(|value| value.count()).map(|count| count as u64);
     let limit = TenantLimit {
         by,
-        of: section.get("of").map(|value| of(by, &value)),
+        of: section.get("of").map(|value| of(by, &value, around)),
         requests: count("requests"),
         bytes: section.get("bytes").and_then(|value| value.size()),
         connections: count("connections"),
@@ -103,11 +105,16 @@ fn limit(section: &Section<'_>) -> Option<TenantLimit> {
     Some(limit)
 }
 
-fn of(by: By, value: &Value<'_>) -> Of {
+fn of(by: By, value: &Value<'_>, around: &Around<'_>) -> Of {
     if by == By::Source {
         return Of::Networks(value.parse_items(network));
     }
-    let texts: Vec<String> = value.parse_items(glob).iter().map(|glob| glob.glob().to_owned()).collect();
+    let read = |item: &Value<'_>| {
+        let glob = item.parse(glob)?;
+        warn(by, item, glob.glob(), around);
+        Some(glob.glob().to_owned())
+    };
+    let texts: Vec<String> = value.items().unwrap_or_default().iter().filter_map(read).collect();
     let mut set = GlobSetBuilder::new();
     for text in &texts {
         set.add(Glob::new(text).expect("it was one just now"));
@@ -118,6 +125,18 @@ fn of(by: By, value: &Value<'_>) -> Of {
             value.fault(format!("too large: {error}"), "write fewer or shorter patterns");
             Of::Names(Vec::new(), GlobSet::empty())
         }
+    }
+}
+
+/// What stands for other text in a glob.
+const WILD: [char; 5] = ['*', '?', '[', '{', '\\'];
+
+/// A limit of nobody limits nothing.
+fn warn(by: By, item: &Value<'_>, text: &str, around: &Around<'_>) {
+    match by {
+        By::Endpoint => statement::warn_of_no_endpoint(item, text, text.contains(WILD), around),
+        By::Principal => statement::warn_of_nobody(item, text, &WILD),
+        By::Source => {}
     }
 }
 

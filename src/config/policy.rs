@@ -9,7 +9,7 @@ use super::fault::{Complaint, Faults, Warning};
 use super::listener::Addresses;
 use super::raw::{Keys, Once, Reader, Section};
 use super::statement::{self, Statement};
-use super::{Effect, Listener, Mode, Policy, Registry, RegistryMatch, When};
+use super::{Effect, Listener, Mode, Policy, Registry, When};
 
 pub(super) const KEYS: Keys = Keys { known: &["default", "mode", "statement"], later: &[] };
 const ALONE: Keys = Keys { known: &["policy"], later: &[] };
@@ -30,11 +30,7 @@ impl<'a> Around<'a> {
     }
 
     pub(super) fn has_registry(&self, name: &str) -> bool {
-        let is_it = |registry: &Arc<Registry>| match &registry.name {
-            RegistryMatch::Exact(exact) => exact.as_str() == name,
-            RegistryMatch::Suffix(suffix) => name.len() > suffix.len() && name.ends_with(suffix),
-        };
-        self.0.is_none_or(|(_, registries)| registries.iter().any(is_it))
+        self.0.is_none_or(|(_, registries)| registries.iter().any(|registry| registry.name.covers(name)))
     }
 }
 
@@ -138,21 +134,6 @@ fn warn(policy: &Policy, section: Option<&Section<'_>>, addresses: &Addresses<'_
     }
     if let (Mode::Shadow, Some(value), Some(_)) = (policy.mode, section.get("mode"), addresses.beyond_loopback()) {
         value.warn("everybody who reaches the listeners may pull: nothing is refused in shadow mode", "write \"enforce\"");
-    }
-}
-
-/// By default what our own credentials open is not for anonymous callers, and that is easily overlooked.
-pub(super) fn warn_of_credentials(policy: &Policy, registries: &[Section<'_>]) {
-    let allows = policy.statements.iter().any(|statement| statement.effect == Effect::Allow);
-    if policy.default == Effect::Deny || policy.mode == Mode::Shadow || allows {
-        return;
-    }
-    for value in registries.iter().filter_map(|registry| registry.get("credentials")) {
-        let remedy = "write a [[policy.statement]] that allows what they may pull";
-        value.warn(
-            "anonymous clients are refused all of this registry: no statement allows what credentials are needed for",
-            remedy,
-        );
     }
 }
 

@@ -210,31 +210,41 @@ pub(super) fn name(text: &str) -> Result<String, Complaint> {
 
 fn endpoint(item: &Value<'_>, around: &Around<'_>) -> Option<String> {
     let text = item.parse(name)?;
+    warn_of_no_endpoint(item, &text, is_pattern(&text), around);
+    Some(text)
+}
+
+/// Says so where `text`, which may be a pattern, is not in a form that endpoints have.
+pub(super) fn warn_of_no_endpoint(item: &Value<'_>, text: &str, is_pattern: bool, around: &Around<'_>) {
     let is_known = match text.split_once(':') {
-        _ if is_pattern(&text) => true,
+        _ if is_pattern => true,
         Some(("aws", id)) => !id.is_empty(),
         Some(("azure", id)) => id.parse::<u32>().is_ok(),
         Some(("gcp", id)) => id.parse::<u64>().is_ok(),
         Some(_) => false,
-        None => around.has_listener(&text),
+        None => around.has_listener(text),
     };
     if !is_known {
         let remedy = "write aws:vpce-…, azure:NUMBER, gcp:NUMBER, or the name of a [[listener]]";
         item.warn(format!("{text:?} is no endpoint of this proxy, so it never matches"), remedy);
     }
-    Some(text)
 }
 
 fn principal(item: &Value<'_>) -> Option<String> {
-    const FORMS: [&str; 4] = ["user:", "spiffe://", "dns:", "cn:"];
     let text = item.parse(name)?;
-    let start = text.split(['*', '?']).next().unwrap_or_default();
-    let fits = |form: &str| start.starts_with(form) || (is_pattern(&text) && form.starts_with(start));
+    warn_of_nobody(item, &text, &['*', '?']);
+    Some(text)
+}
+
+/// Says so where `text`, which is a pattern where it has one of `wild`, is not in a form that principals have.
+pub(super) fn warn_of_nobody(item: &Value<'_>, text: &str, wild: &[char]) {
+    const FORMS: [&str; 4] = ["user:", "spiffe://", "dns:", "cn:"];
+    let start = text.split(wild).next().unwrap_or_default();
+    let fits = |form: &str| start.starts_with(form) || (start.len() < text.len() && form.starts_with(start));
     if text != ANONYMOUS && !FORMS.into_iter().any(fits) {
         let remedy = "write user:NAME, spiffe://…, dns:NAME, cn:NAME, or anonymous";
         item.warn(format!("{text:?} is nobody's name, so it never matches"), remedy);
     }
-    Some(text)
 }
 
 fn action(text: &str) -> Result<Actions, Complaint> {

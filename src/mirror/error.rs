@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::oci::{Digest, ManifestError};
+use crate::oci::{Digest, ManifestError, RegistryName};
 use crate::{store, upstream};
 
 /// What went wrong, as far as an answer depends on it.
@@ -71,6 +71,10 @@ impl Error {
 
     pub(super) fn late(what: &impl std::fmt::Display) -> Self {
         Self::new(Kind::TimedOut, format!("the upstream of {what} did not answer in time"))
+    }
+
+    pub(super) fn changed(registry: &RegistryName) -> Self {
+        Self::new(Kind::Overloaded, format!("the configuration of {registry} has just changed; ask again"))
     }
 
     pub(super) fn stopped() -> Self {

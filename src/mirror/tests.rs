@@ -6,6 +6,7 @@ mod endings;
 mod lineage;
 mod overload;
 mod ranges;
+mod reloads;
 mod simulation;
 mod tags;
 

@@ -27,11 +27,13 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Permit, Question, Rules, Scope, Way};
+#[cfg(test)]
+use super::Question;
+use super::{Permit, Refusal, Rules, Scope, Way};
 use crate::config::{Faults, Policy};
-use crate::oci::Digest;
-use crate::request::{Item, Verdict};
-use request::{Asked, Request};
+use crate::oci::{Digest, RegistryName};
+use crate::request::Verdict;
+pub use request::{Asked, NotARequest, Request};
 
 /// Why cases cannot be run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +84,31 @@ pub enum Answer {
     ShadowDeny,
     /// It depends on how the content was reached, which the case does not say.
     Limited,
+}
+
+impl Answer {
+    /// What a decision comes to, as long as it is not known how the content was reached.
+    pub fn of(decided: &Result<Permit, Refusal>) -> Self {
+        match decided {
+            Err(_) => Self::Deny,
+            Ok(permit) if matches!(permit.scope(), Scope::Limited(_)) => Self::Limited,
+            Ok(permit) => Self::allowed(permit),
+        }
+    }
+
+    fn allowed(permit: &Permit) -> Self {
+        if permit.decision().verdict == Verdict::ShadowDeny { Self::ShadowDeny } else { Self::Allow }
+    }
+
+    /// The word in files of cases.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::ShadowDeny => "shadow-deny",
+            Self::Limited => "limited",
+        }
+    }
 }
 
 /// What became of a case.
@@ -176,15 +203,22 @@ impl Cases {
         self.0.iter().map(|group| group.cases.len()).sum()
     }
 
-    /// Asks every case's policy, or the one that is `given` where it brings none. Requests without a time are made `now`.
+    /// Asks every case's policy, or the one that is `given` where it brings none; of that, `has_credentials` says which
+    /// registries are asked with credentials of ours. Requests without a time are made `now`.
     ///
     /// # Errors
     /// [`CasesError::NoPolicy`].
-    pub fn run(&self, given: Option<&Rules>, now: Timestamp) -> Result<Vec<Judged>, CasesError> {
+    pub fn run(
+        &self,
+        given: Option<&Rules>,
+        has_credentials: impl Fn(&RegistryName) -> bool,
+        now: Timestamp,
+    ) -> Result<Vec<Judged>, CasesError> {
         let all = self.0.iter().flat_map(|group| group.cases.iter().map(move |case| (group, case)));
         all.map(|(group, case)| {
             let rules = group.rules.as_ref().or(given).ok_or_else(|| CasesError::NoPolicy(case.describe.clone()))?;
-            let (answer, by) = case.ask(rules, now);
+            let has_credentials = |registry: &RegistryName| group.rules.is_none() && has_credentials(registry);
+            let (answer, by) = case.ask(rules, has_credentials, now);
             Ok(Judged {
                 group: group.about.clone(),
                 describe: case.describe.clone(),
@@ -200,9 +234,9 @@ impl Cases {
     /// The questions of all cases, each with the policy that its group brings.
     #[cfg(test)]
     pub(super) fn questions(&self) -> impl Iterator<Item = (Option<&Rules>, Question<'_>)> {
-        self.0
-            .iter()
-            .flat_map(|group| group.cases.iter().map(|case| (group.rules.as_ref(), case.asked.question(Timestamp::UNIX_EPOCH))))
+        self.0.iter().flat_map(|group| {
+            group.cases.iter().map(|case| (group.rules.as_ref(), case.asked.question(|_| false, Timestamp::UNIX_EPOCH)))
+        })
     }
 }
 
@@ -214,17 +248,12 @@ impl Judged {
 }
 
 impl Case {
-    fn ask(&self, rules: &Rules, now: Timestamp) -> (Answer, String) {
-        let permit = match rules.decide(&self.asked.question(now)) {
-            Ok(permit) => permit,
-            Err(refusal) => return (Answer::Deny, refusal.decision.statement.to_string()),
-        };
-        let by = permit.decision().statement.to_string();
-        let allowed = if permit.decision().verdict == Verdict::ShadowDeny { Answer::ShadowDeny } else { Answer::Allow };
-        match (permit.scope(), &self.reached) {
-            (Scope::Whole, _) => (allowed, by),
-            (Scope::Limited(_), None) => (Answer::Limited, by),
-            (Scope::Limited(_), Some(reached)) => self.judge(&permit, reached, allowed),
+    fn ask(&self, rules: &Rules, has_credentials: impl Fn(&RegistryName) -> bool, now: Timestamp) -> (Answer, String) {
+        let decided = rules.decide(&self.asked.question(has_credentials, now));
+        match (Answer::of(&decided), &decided, &self.reached) {
+            (Answer::Limited, Ok(permit), Some(reached)) => self.judge(permit, reached, Answer::allowed(permit)),
+            (answer, Ok(permit), _) => (answer, permit.decision().statement.to_string()),
+            (answer, Err(refusal), _) => (answer, refusal.decision.statement.to_string()),
         }
     }
 
@@ -257,7 +286,7 @@ fn group(section: GroupSection, names: &Names) -> Result<Group, CasesError> {
 }
 
 fn case(section: CaseSection, names: &Names) -> Result<Case, String> {
-    let asked = section.request.check(&|text| names.put_in(text))?;
+    let asked = section.request.check_with(&|text| names.put_in(text))?;
     let ways = |ways: Vec<ReachedSection>| ways.into_iter().map(|way| reached(way, names, &asked)).collect::<Result<_, _>>();
     let reached: Option<Vec<Reached>> = section.reached.map(ways).transpose()?;
     if reached.as_ref().is_some_and(Vec::is_empty) && asked.digest().is_none() {
@@ -273,24 +302,5 @@ fn reached(section: ReachedSection, names: &Names, asked: &Asked) -> Result<Reac
         (None, _) => Err("a way has at least one digest".to_owned()),
         (Some(last), Some(digest)) if *last != digest => Err(format!("a way leads to {last}, and {digest} is asked for")),
         _ => Ok(Reached { tag: section.tag, digests }),
-    }
-}
-
-impl Asked {
-    fn question(&self, now: Timestamp) -> Question<'_> {
-        Question {
-            caller: &self.caller,
-            target: &self.target,
-            user_agent: self.user_agent.as_deref(),
-            is_private: self.is_private,
-            now: self.time.unwrap_or(now),
-        }
-    }
-
-    fn digest(&self) -> Option<Digest> {
-        match &self.target.item {
-            Item::Manifest(crate::oci::Reference::Digest(digest)) | Item::Blob(digest) | Item::Referrers(digest) => Some(*digest),
-            Item::Manifest(_) | Item::Tags => None,
-        }
     }
 }

@@ -100,7 +100,7 @@ impl Rules {
         let shadow = matched.shadow_deny;
         let said = self.say(facts, matched);
         let decision = |verdict, statement| Decision { verdict, statement, policy: self.name.clone() };
-        let permit = |scope, verdict, statement| Permit::new(facts.question.target.clone(), scope, decision(verdict, statement));
+        let permit = |scope, verdict, statement| Permit::new(facts.question, scope, decision(verdict, statement));
         match (said.outcome, self.mode) {
             (Err(reason), Mode::Enforce) => Err(Refusal { decision: decision(Verdict::Deny, said.id), reason }),
             (Err(_), Mode::Shadow) => Ok(permit(Scope::Whole, Verdict::ShadowDeny, said.id)),

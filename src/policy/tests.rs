@@ -24,7 +24,7 @@ fn policy(text: &str) -> Policy {
 
 #[test]
 fn the_truth_table_holds() {
-    let judged = truth_table().run(None, NOW).unwrap();
+    let judged = truth_table().run(None, |_| true, NOW).unwrap();
     assert!(judged.len() >= 290, "{}", judged.len());
     let wrong: Vec<String> = judged.iter().filter(|case| !case.is_as_expected()).map(|case| format!("{case:#?}")).collect();
     assert!(wrong.is_empty(), "{} cases came out otherwise:\n{}", wrong.len(), wrong.join("\n"));
@@ -143,8 +143,8 @@ fn cases_that_mean_nothing_are_told() {
     }
     let good = "case = [{ describe = 'x', request = { resource = 'ghcr.io/a/b:v1' }, expect = 'deny', by = 'other' }]";
     let cases = Cases::parse(good, Path::new("cases.toml")).unwrap();
-    assert!(matches!(cases.run(None, NOW), Err(cases::CasesError::NoPolicy(case)) if case == "x"));
-    let judged = cases.run(Some(&Rules::new(&Policy::without_statements(Effect::Deny))), NOW).unwrap();
+    assert!(matches!(cases.run(None, |_| false, NOW), Err(cases::CasesError::NoPolicy(case)) if case == "x"));
+    let judged = cases.run(Some(&Rules::new(&Policy::without_statements(Effect::Deny))), |_| false, NOW).unwrap();
     assert!(judged.len() == cases.count() && !judged[0].is_as_expected(), "{judged:?}");
 }
 

@@ -37,6 +37,11 @@ impl Bucket {
         start.saturating_duration_since(now)
     }
 
+    /// Puts back what was reserved and not used.
+    pub(super) fn give_back(&mut self, count: u64) {
+        self.full = self.full.checked_sub(self.time(count)).unwrap_or(self.full);
+    }
+
     /// Whether nothing is missing.
     pub(super) fn is_full(&self, now: Instant) -> bool {
         self.full <= now

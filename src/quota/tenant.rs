@@ -134,6 +134,12 @@ impl Tenant {
         self.bytes.as_ref().map_or(Duration::ZERO, |bucket| lock(bucket).reserve(bytes, now))
     }
 
+    pub(super) fn unsent(&self, bytes: u64) {
+        if let Some(bucket) = &self.bytes {
+            lock(bucket).give_back(bytes);
+        }
+    }
+
     pub(super) fn piece(&self) -> Option<u64> {
         self.limit.bytes.map(|rate| (rate / TURNS).clamp(*PIECE.start(), *PIECE.end()))
     }

@@ -9,20 +9,17 @@ use crate::quota::Allowance;
 /// Has the body of `answer` wait for its turn piece by piece, where a limit asks for it.
 pub(super) fn paced(answer: Answer, allowance: &Allowance) -> Answer {
     let Some(piece) = allowance.piece() else { return answer };
-    let allowance = allowance.clone();
+    let paced = |stream, rest| Body::Stream(Box::new(Paced { stream, allowance: allowance.clone(), piece, rest }));
     answer.map_body(|body| match body {
-        Body::Stream(stream) => Body::Stream(Box::new(Paced { stream, allowance, piece, rest: None })),
-        Body::Bytes(bytes) => {
-            // A manifest goes out at once, and what follows waits for it.
-            let _ = allowance.send(bytes.len() as u64, Instant::now().into_std());
-            Body::Bytes(bytes)
-        }
+        Body::Stream(stream) => paced(Some(stream), None),
+        Body::Bytes(bytes) => paced(None, Some(Chunk::Bytes(bytes))),
         Body::Empty => Body::Empty,
     })
 }
 
 struct Paced {
-    stream: Box<dyn ChunkStream>,
+    /// What comes behind `rest`, if anything does.
+    stream: Option<Box<dyn ChunkStream>>,
     allowance: Allowance,
     /// The most that is sent in one turn, in bytes.
     piece: u64,
@@ -30,26 +27,50 @@ struct Paced {
     rest: Option<Chunk>,
 }
 
+/// Bytes that are taken and not sent yet. Who leaves before their turn gives them back, or others would wait for nobody.
+struct Turn<'a> {
+    allowance: &'a Allowance,
+    bytes: u64,
+}
+
+impl Turn<'_> {
+    fn sent(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.allowance.unsent(self.bytes);
+        }
+    }
+}
+
 #[async_trait]
 impl ChunkStream for Paced {
     async fn next(&mut self) -> Option<Result<Chunk, Cut>> {
         let mut chunk = match self.rest.take() {
             Some(chunk) => chunk,
-            None => match self.stream.next().await? {
+            None => match self.stream.as_mut()?.next().await? {
                 Ok(chunk) => chunk,
                 cut => return Some(cut),
             },
         };
         self.rest = chunk.split_off(self.piece);
-        let wait = self.allowance.send(chunk.len(), Instant::now().into_std());
+        let turn = Turn { allowance: &self.allowance, bytes: chunk.len() };
+        let wait = self.allowance.send(turn.bytes, Instant::now().into_std());
         if !wait.is_zero() {
             sleep(wait).await;
         }
+        turn.sent();
         Some(Ok(chunk))
     }
 
     fn unreadable(&mut self) {
-        self.stream.unreadable();
+        if let Some(stream) = &mut self.stream {
+            stream.unreadable();
+        }
     }
 }
 
@@ -90,8 +111,12 @@ mod tests {
     fn body(chunk: Chunk, allowance: &Allowance) -> Box<dyn ChunkStream> {
         let length = Some(chunk.len());
         let answer = Answer::new(Reply::Ok).body(Body::Stream(Box::new(Once(Some(chunk)))), length);
+        stream(paced(answer, allowance))
+    }
+
+    fn stream(answer: Answer) -> Box<dyn ChunkStream> {
         let mut stream = None;
-        let _ = paced(answer, allowance).map_body(|body| {
+        let _ = answer.map_body(|body| {
             if let Body::Stream(inner) = body {
                 stream = Some(inner);
             }
@@ -145,5 +170,31 @@ mod tests {
             (at, pieces) = (span.end, pieces + 1);
         }
         assert_eq!((at, pieces), (200_000, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_manifest_waits_for_its_turn_like_all_else() {
+        let (quotas, start) = (quotas(), Instant::now());
+        for _ in 0..3 {
+            let answer = Answer::new(Reply::Ok).body(Body::Bytes(vec![7; MIB].into()), Some(MIB as u64));
+            let all = read(stream(paced(answer, &allowance(&quotas, 1))), Arc::default(), 1).await;
+            assert_eq!(all, vec![7; MIB]);
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        assert!((2.8..3.2).contains(&seconds), "3 MiB at 1 MiB per second took {seconds} s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_before_its_turn_holds_nobody_up() {
+        let (quotas, start) = (quotas(), Instant::now());
+        let some = Bytes::from(vec![7; MIB]);
+        let mut first = body(Chunk::Bytes(some.clone()), &allowance(&quotas, 1));
+        first.next().await.unwrap().unwrap();
+        for _ in 0..1000 {
+            let mut stream = body(Chunk::Bytes(some.clone()), &allowance(&quotas, 1));
+            assert!(futures_util::poll!(stream.next()).is_pending());
+        }
+        read(first, Arc::default(), 1).await;
+        assert!(start.elapsed().as_secs_f64() < 1.1, "{:?}", start.elapsed());
     }
 }

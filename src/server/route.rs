@@ -1,6 +1,6 @@
 //! Which registry a request is for. A pure table over the configuration.
 
-use crate::config::{Registry, RegistryMatch};
+use crate::config::{self, Registry, RegistryMatch};
 use crate::oci::RegistryName;
 
 /// The registry that was named, and what is left of the name.
@@ -48,7 +48,7 @@ pub(super) fn route<'a>(
         return to(registries, registry, if named_twice { (first, rest) } else { ("", name) }, name);
     }
     if let Some(registry) = by_first
-        && (RegistryName::looks_like_host(first) || find(registries, &registry).is_some())
+        && (RegistryName::looks_like_host(first) || config::registry(registries, &registry).is_some())
     {
         return to(registries, registry, (first, rest), name);
     }
@@ -57,7 +57,7 @@ pub(super) fn route<'a>(
     }
     let of_all = || registries.iter().find(|registry| registry.default);
     let found = by_host(registries, host).map(|registry| &**registry);
-    let found = found.or_else(|| find(registries, default?)).or_else(|| of_all().map(|registry| &**registry));
+    let found = found.or_else(|| config::registry(registries, default?)).or_else(|| of_all().map(|registry| &**registry));
     match found.map(|registry| (&registry.name, registry)) {
         Some((RegistryMatch::Exact(exact), registry)) => Ok(Route {
             registry: exact.clone(),
@@ -76,20 +76,9 @@ fn to<'a>(
     (first, repository): (&str, &'a str),
     name: &'a str,
 ) -> Result<Route<'a>, RouteError> {
-    let configured = find(registries, &registry).ok_or_else(|| RouteError::Unknown(registry.to_string()))?;
+    let configured = config::registry(registries, &registry).ok_or_else(|| RouteError::Unknown(registry.to_string()))?;
     let prefix = if first.is_empty() { "" } else { &name[..=first.len()] };
     Ok(Route { label: configured.label(), is_private: configured.credentials.is_some(), registry, repository, prefix })
-}
-
-fn find<'r>(registries: &'r [std::sync::Arc<Registry>], name: &RegistryName) -> Option<&'r Registry> {
-    let exact = registries.iter().find(|registry| registry.name == RegistryMatch::Exact(name.clone()));
-    let wildcard = || {
-        registries.iter().find(|registry| match &registry.name {
-            RegistryMatch::Suffix(suffix) => name.as_str().strip_suffix(suffix.as_str()).is_some_and(|front| !front.is_empty()),
-            RegistryMatch::Exact(_) => false,
-        })
-    };
-    exact.or_else(wildcard).map(|registry| &**registry)
 }
 
 fn by_host<'r>(registries: &'r [std::sync::Arc<Registry>], host: &str) -> Option<&'r std::sync::Arc<Registry>> {
@@ -170,6 +159,18 @@ mod tests {
         let registries = registries();
         assert_eq!(route(&registries, None, Some("us.pkg.dev"), "x", "a").unwrap().label, "*.pkg.dev");
         assert_eq!(route(&registries, None, Some("eu.pkg.dev"), "x", "a").unwrap().label, "eu.pkg.dev");
+    }
+
+    #[test]
+    fn of_two_wildcards_the_longer_one_is_meant_wherever_it_stands() {
+        let wildcard = |suffix: &str| {
+            Arc::new(Registry { name: RegistryMatch::Suffix(suffix.to_owned()), ..Registry::clone(&registries()[2]) })
+        };
+        for order in [[".dev", ".pkg.dev"], [".pkg.dev", ".dev"]] {
+            let registries = order.map(wildcard);
+            assert_eq!(route(&registries, None, Some("us.pkg.dev"), "x", "a").unwrap().label, "*.pkg.dev", "{order:?}");
+            assert_eq!(route(&registries, None, Some("us.dev"), "x", "a").unwrap().label, "*.dev", "{order:?}");
+        }
     }
 
     #[test]

@@ -52,6 +52,11 @@ impl Snapshot {
         &self.config
     }
 
+    /// Names the policy, as its decisions do.
+    pub fn policy(&self) -> &Arc<str> {
+        self.rules.name()
+    }
+
     /// The registry of requests that name none and came by `listener`, where it has one of its own.
     pub(super) fn default_registry(&self, listener: &str) -> Option<&RegistryName> {
         let listener = self.config.listeners.iter().find(|known| *known.name == *listener)?;

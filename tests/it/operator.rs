@@ -78,6 +78,14 @@ async fn a_tag_a_repository_or_a_digest_can_be_dropped() {
     assert_eq!(delete(&proxy, "/api/v1/images/app").await.status, 400);
     assert_eq!(delete(&proxy, "/api/v1/blobs/sha256:x").await.status, 400);
     assert_eq!(Client::connect(proxy.admin).await.ask("POST", "/metrics", &[]).await.status, 405);
+    for origin in ["https://evil.test", "http://evil.test:5001", "null"] {
+        let headers = [("origin", origin)];
+        for (method, path) in [("POST", "/api/v1/reload"), ("DELETE", "/api/v1/images/docker.io/library/app")] {
+            let reply = Client::connect(proxy.admin).await.ask(method, path, &headers).await;
+            assert_eq!(reply.status, 403, "{method} for a page of {origin}");
+        }
+        assert_eq!(client::get(proxy.admin, "/metrics", &headers).await.status, 200);
+    }
 }
 
 #[tokio::test]

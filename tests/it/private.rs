@@ -42,7 +42,7 @@ impl Scene {
         let audit = format!("[audit]\noutput = \"{}\"\n", setup.folder().join("audit.log").display());
         let setup = setup.section(&audit);
         let proxy = setup.start().await;
-        let blue = proxy.listeners[1];
+        let blue = proxy.addresses[1];
         Self { hub, proxy, blue }
     }
 
@@ -62,7 +62,7 @@ impl Scene {
         let mut faces = Vec::new();
         for path in paths {
             for (method, headers) in WAYS {
-                faces.push(face(Client::connect(self.blue).await.ask(method, path, headers).await));
+                faces.push(face(&Client::connect(self.blue).await.ask(method, path, headers).await));
             }
         }
         faces
@@ -81,7 +81,7 @@ const WAYS: [(&str, client::Headers<'static>); 5] = [
 /// An answer, but for what is different in any two, and how old a list is that is there.
 type Face = (u16, Vec<(String, String)>, String);
 
-fn face(reply: Reply) -> Face {
+fn face(reply: &Reply) -> Face {
     assert!(reply.complete());
     let fields = reply.headers.iter().filter(|(name, _)| !["x-request-id", "date", "age"].contains(&name.as_str()));
     let mut fields: Vec<(String, String)> =
@@ -172,7 +172,7 @@ async fn of_a_repository_that_is_allowed_by_tag_nothing_else_can_be_had_and_nobo
     }
     // And what the upstream itself says is not there looks the same.
     let red = scene.proxy.get(&format!("/v2/team/app/blobs/{ABSENT}"), &[]).await;
-    assert_eq!(face(red), there[0]);
+    assert_eq!(face(&red), there[0]);
     // The operator is told of a refusal, and whose it is.
     let setup = scene.proxy.stop().await;
     let log = std::fs::read_to_string(setup.folder().join("audit.log")).unwrap();

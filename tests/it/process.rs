@@ -47,6 +47,7 @@ async fn sigterm_ends_an_idle_proxy_at_once() {
     assert_eq!(process.ended().await.code(), Some(0), "{}", process.stderr());
     // The drain's limit is 25 s; what is left for these is far below.
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(!process.stderr().contains("ending downloads"), "{}", process.stderr());
     idle.ended().await;
     silent.ended().await;
     assert_eq!(process.stdout().lines().count(), 2, "each request is in the log: {}", process.stdout());
@@ -254,10 +255,13 @@ fn the_help_of_every_verb_has_an_example() {
     let all = help(&["--help"]);
     let listed = all.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let verbs: Vec<_> = listed.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help").collect();
-    assert!(["serve", "check", "rm"].iter().all(|verb| verbs.contains(verb)), "{all}");
+    assert!(["serve", "check", "policy", "rm"].iter().all(|verb| verbs.contains(verb)), "{all}");
     for verb in verbs {
         let help = help(&[verb, "--help"]);
         let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{verb} has none:\n{help}"));
         assert!(examples.contains(&format!("roadstead {verb}")), "{help}");
+    }
+    for verb in ["test", "explain", "simulate"] {
+        assert!(help(&["policy", verb, "--help"]).contains(&format!("Examples:\n  roadstead policy {verb}")), "{verb}");
     }
 }

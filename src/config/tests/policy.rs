@@ -179,13 +179,56 @@ fn a_policy_that_lets_nobody_or_everybody_pull_is_warned_of() {
 }
 
 #[test]
-fn credentials_that_are_of_no_use_to_anonymous_clients_are_warned_of() {
-    let registry = registry_with("credentials = { kind = 'basic', username = 'u', password = { file = 'hub-token' } }");
-    let told = warnings(&registry);
-    assert!(matches!(&told[..], [one] if one.contains(":4: registry.credentials: anonymous clients are refused all")), "{told:?}");
-    for policy in ["[policy]\nmode = 'shadow'\n", &statement_with("resources = ['a.example/**']")] {
-        assert_eq!(warnings(&format!("{policy}{registry}")), [""; 0], "{policy}");
+fn a_limit_of_nobody_is_warned_of() {
+    for (by, of, told) in [
+        ("endpoint", "vpce-1", Some("\"vpce-1\" is no endpoint of this proxy, so it never matches")),
+        ("endpoint", "azure:x", Some("\"azure:x\" is no endpoint of this proxy, so it never matches")),
+        ("endpoint", "aws:*", None),
+        ("endpoint", "{default,a}", None),
+        ("endpoint", "default", None),
+        ("principal", "ci", Some("\"ci\" is nobody's name, so it never matches")),
+        ("principal", "ci[0-9]", Some("\"ci[0-9]\" is nobody's name, so it never matches")),
+        ("principal", "user:[a-z]*", None),
+        ("principal", "anonymous", None),
+        ("source", "10.0.0.0/8", None),
+    ] {
+        let told_of = warnings(&format!("[[limit]]\nby = '{by}'\nof = ['{of}']\nrequests = 1\n"));
+        let told: Vec<String> = told.into_iter().map(|told| format!("roadstead.toml:3: limit.of: {told}")).collect();
+        assert!(told_of.len() == told.len() && told_of.iter().zip(&told).all(|(of, told)| of.starts_with(told)), "{told_of:?}");
     }
+}
+
+#[test]
+fn a_registry_whose_credentials_serve_nobody_is_warned_of() {
+    let credentials = "credentials = { kind = 'basic', username = 'us', password = { file = 'hub-token' } }\n";
+    let registry = format!("[[registry]]\nname = 'ghcr.io'\n{credentials}[[registry]]\nname = 'quay.io'\n");
+    let told = |rest: &str| warnings(&format!("{registry}{rest}"));
+    let allow = |keys: &str| format!("[policy]\ndefault = 'allow'\n[[policy.statement]]\nid = 'a'\neffect = 'allow'\n{keys}\n");
+    let warned = ["roadstead.toml:3: registry.credentials: anonymous clients will be refused: those of listener \"default\" are \
+                   not asked who they are; write a [[policy.statement]] that allows this registry, or give the listener users \
+                   or client_ca"];
+    for rest in [
+        "".to_owned(),
+        allow("resources = ['quay.io/**']"),
+        allow("principals = ['user:ci', '*']"),
+        allow("not_principals = ['anonymous']"),
+        allow("mode = 'shadow'"),
+        allow("").replace("effect = 'allow'", "effect = 'deny'"),
+    ] {
+        assert_eq!(told(&rest), warned, "{rest}");
+    }
+    for rest in [
+        allow(""),
+        allow("resources = ['quay.io/**', 'ghcr.io/a/**']"),
+        allow("resources = ['*/a']\nprincipals = ['anonymous']\nendpoints = ['default']"),
+        "[policy]\nmode = 'shadow'\n".to_owned(),
+        "[policy]\ndefault = 'deny'\n[[policy.statement]]\nid = 'a'\neffect = 'allow'\nresources = ['quay.io/**']\n".to_owned(),
+    ] {
+        assert_eq!(told(&rest), [""; 0], "{rest}");
+    }
+    let two = "[[listener]]\nname = 'a'\naddress = '127.0.0.1:1'\n[[listener]]\nname = 'b'\naddress = '127.0.0.1:2'\n";
+    let told_of = told(&format!("{two}{}", allow("endpoints = ['b']")));
+    assert!(matches!(&told_of[..], [one] if one.contains("those of listener \"a\" are not asked")), "{told_of:?}");
 }
 
 #[test]

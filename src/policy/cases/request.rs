@@ -7,46 +7,64 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::config::{ANONYMOUS, Limit, Resource};
-use crate::oci::Reference;
-use crate::request::{Caller, Endpoint, Item, Principal, Target, Tls};
+use crate::oci::{Digest, Reference, RegistryName};
+use crate::policy::Question;
+use crate::request::{Caller, Endpoint, Item, NotAName, Principal, Target, Tls};
 
-/// A request. What is left out is what a plain request from this machine would have.
-#[derive(Debug, Deserialize)]
+/// A request in words. What is left out is what a plain request from this machine would have.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Request {
+pub struct Request {
     /// `registry/repository[:tag|@digest]`; without tag and digest, the list of tags.
-    resource: String,
+    pub resource: String,
     /// What of a digest is wanted: `manifest:get` where it is left out, `blob:get` or `referrers`.
-    action: Option<String>,
-    source: Option<IpAddr>,
+    pub action: Option<String>,
+    /// Where it comes from.
+    pub source: Option<IpAddr>,
     /// `aws:ID`, `azure:NUMBER`, `gcp:NUMBER`, or a listener's name.
-    endpoint: Option<String>,
+    pub endpoint: Option<String>,
+    /// `user:NAME`, `spiffe://…`, `dns:NAME` or `cn:NAME`; none: anonymous.
     #[serde(default)]
-    principals: Vec<String>,
+    pub principals: Vec<String>,
+    /// Whether the connection is encrypted.
     #[serde(default)]
-    tls: bool,
-    user_agent: Option<String>,
-    time: Option<String>,
-    /// Whether the registry is asked with credentials of ours.
-    #[serde(default)]
-    private: bool,
+    pub tls: bool,
+    /// The client's name for itself.
+    pub user_agent: Option<String>,
+    /// When, in RFC 3339.
+    pub time: Option<String>,
+    /// Whether the registry is asked with credentials of ours, where that is not for the configuration to say.
+    pub private: Option<bool>,
 }
 
 /// A request, ready to be asked about.
-#[derive(Debug)]
-pub(super) struct Asked {
+#[derive(Clone, Debug)]
+pub struct Asked {
     pub(super) caller: Caller,
     pub(super) target: Target,
     pub(super) user_agent: Option<String>,
-    pub(super) is_private: bool,
+    pub(super) private: Option<bool>,
     pub(super) time: Option<Timestamp>,
 }
+
+/// A request that means nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotARequest(pub(super) String);
 
 const LISTENER: &str = "default";
 
 impl Request {
-    /// What it means, with `names` put in for the words that stand for them.
-    pub(super) fn check(self, names: &dyn Fn(&str) -> String) -> Result<Asked, String> {
+    /// What it means.
+    ///
+    /// # Errors
+    /// The first word that means nothing.
+    pub fn check(self) -> Result<Asked, NotARequest> {
+        self.check_with(&str::to_owned).map_err(NotARequest)
+    }
+
+    /// What it means with `names` put in for the words that stand for them.
+    pub(super) fn check_with(self, names: &dyn Fn(&str) -> String) -> Result<Asked, String> {
         let time = self.time.map(|text| text.parse().map_err(|_| format!("{text:?} is not a time: write 2026-01-31T06:00:00Z")));
         Ok(Asked {
             target: target(&names(&self.resource), self.action.as_deref())?,
@@ -56,40 +74,44 @@ impl Request {
                 ..caller(self.endpoint.as_deref().unwrap_or(LISTENER), self.source.unwrap_or([127, 0, 0, 1].into()))?
             },
             user_agent: self.user_agent,
-            is_private: self.private,
+            private: self.private,
             time: time.transpose()?,
         })
     }
 }
 
-fn caller(endpoint: &str, source: IpAddr) -> Result<Caller, String> {
-    let (listener, endpoint) = match endpoint.split_once(':') {
-        None => (endpoint, Some(Endpoint::listener(endpoint.into()))),
-        Some((cloud, id)) => (LISTENER, of_cloud(cloud, id)),
-    };
-    let wrong = || "not an endpoint: write aws:ID, azure:NUMBER, gcp:NUMBER or a listener's name".to_owned();
-    let endpoint = endpoint.ok_or_else(wrong)?;
-    Ok(Caller { endpoint, ..Caller::direct(listener.into(), (source, 40_000).into()) })
+impl Asked {
+    /// The question that this is to a policy, made `now` where it does not say when. `has_credentials` says of which registries
+    /// the configuration has credentials.
+    pub fn question(&self, has_credentials: impl Fn(&RegistryName) -> bool, now: Timestamp) -> Question<'_> {
+        Question {
+            caller: &self.caller,
+            target: &self.target,
+            user_agent: self.user_agent.as_deref(),
+            is_private: self.private.unwrap_or_else(|| has_credentials(&self.target.registry)),
+            now: self.time.unwrap_or(now),
+        }
+    }
+
+    pub(super) fn digest(&self) -> Option<Digest> {
+        match &self.target.item {
+            Item::Manifest(Reference::Digest(digest)) | Item::Blob(digest) | Item::Referrers(digest) => Some(*digest),
+            Item::Manifest(_) | Item::Tags => None,
+        }
+    }
 }
 
-fn of_cloud(cloud: &str, id: &str) -> Option<Endpoint> {
-    match cloud {
-        "aws" => Some(Endpoint::aws(id)),
-        "azure" => id.parse().ok().map(Endpoint::azure),
-        "gcp" => id.parse().ok().map(Endpoint::gcp),
-        _ => None,
-    }
+fn caller(endpoint: &str, source: IpAddr) -> Result<Caller, String> {
+    let endpoint: Endpoint = endpoint.parse().map_err(|error: NotAName| error.to_string())?;
+    let listener = if endpoint.cloud().is_none() { endpoint.shared() } else { LISTENER.into() };
+    Ok(Caller { endpoint, ..Caller::direct(listener, (source, 40_000).into()) })
 }
 
 fn principal(text: &str) -> Result<Principal, String> {
-    match text.split_once(':') {
-        Some(("user", name)) => Ok(Principal::user(name)),
-        Some(("dns", name)) => Ok(Principal::dns(name)),
-        Some(("cn", name)) => Ok(Principal::common_name(name)),
-        Some(("spiffe", _)) => Ok(Principal::spiffe(text)),
-        _ if text == ANONYMOUS => Err("an anonymous caller has no principals: leave them out".to_owned()),
-        _ => Err(format!("{text:?} is not a principal: write user:NAME, spiffe://…, dns:NAME or cn:NAME")),
+    if text == ANONYMOUS {
+        return Err("an anonymous caller has no principals: leave them out".to_owned());
     }
+    text.parse().map_err(|error: NotAName| error.to_string())
 }
 
 fn target(text: &str, action: Option<&str>) -> Result<Target, String> {

@@ -11,7 +11,7 @@ use crate::telemetry::{Outcome, RefusedConnection};
 
 /// The version of the records' shape. A later one may have more fields; a change of these raises it.
 const SCHEMA: &str = "\"schema\":1";
-/// Of a caller's proved names so many are recorded.
+/// Of a caller's proved names so many are recorded, the last among them: that is its user, where it has one.
 const MOST_PRINCIPALS: usize = 16;
 /// Most lines are shorter than this, in bytes.
 const USUAL: usize = 1024;
@@ -91,7 +91,8 @@ fn write_caller(line: &mut Line, caller: &Caller) {
         line.truth(key!("probe"));
     }
     if !caller.principals.is_empty() {
-        line.texts(key!("identity"), caller.principals.iter().take(MOST_PRINCIPALS).map(Principal::as_str));
+        let (first, others) = caller.principals.split_at(caller.principals.len().min(MOST_PRINCIPALS - 1));
+        line.texts(key!("identity"), first.iter().chain(others.last()).map(Principal::as_str));
     }
     if let Some(tls) = &caller.tls {
         line.word(key!("tls" "version"), tls.version);

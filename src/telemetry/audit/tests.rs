@@ -172,6 +172,24 @@ fn records_have_the_documented_shape() {
 }
 
 #[test]
+fn a_user_is_recorded_however_many_names_its_certificate_has() {
+    let folder = Folder::new();
+    for names in [14, 15, 16, 32] {
+        let telemetry = folder.start();
+        let names = (0..names).map(|n| Principal::dns(&format!("n{n}"))).chain([Principal::user("ci")]);
+        let caller = Caller { principals: names.collect(), ..Caller::direct("nodes".into(), peer()) };
+        Outcome::open(&telemetry, "GET", "/").caller(&caller, None);
+        telemetry.finish();
+    }
+    let text = folder.text();
+    let recorded = text.lines().filter(|line| !line.starts_with("{\"chain\":"));
+    let recorded: Vec<serde_json::Value> = recorded.map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lengths: Vec<usize> = recorded.iter().map(|record| record["identity"].as_array().unwrap().len()).collect();
+    assert_eq!(lengths, [15, 16, 16, 16]);
+    assert!(recorded.iter().all(|record| record["identity"].as_array().unwrap().last() == Some(&"user:ci".into())), "{text}");
+}
+
+#[test]
 fn every_record_is_one_line_of_json_whatever_clients_write() {
     let folder = Folder::new();
     let telemetry = folder.start();

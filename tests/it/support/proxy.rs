@@ -1,7 +1,7 @@
 //! The proxy itself, whole, in this process: the true application on ports of its own.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::client::{self, Headers, Reply};
+use super::client::{self, Client, Headers, Reply};
 use super::names::Hosts;
 use super::server::Server;
 use super::within;
@@ -24,9 +24,10 @@ pub const ANYBODY: &str = "[[policy.statement]]\nid = \"anybody\"\neffect = \"al
 
 /// A proxy that serves.
 pub struct Proxy {
+    /// Of the first listener.
     pub address: SocketAddr,
-    /// Those of all listeners, the first one's included.
-    pub listeners: Vec<SocketAddr>,
+    /// Of all listeners.
+    pub addresses: Vec<SocketAddr>,
     pub admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
     telemetry: Arc<Telemetry>,
@@ -65,7 +66,7 @@ impl Setup {
         self.folder.path()
     }
 
-    pub fn cache_folder(&self) -> std::path::PathBuf {
+    pub fn cache_folder(&self) -> PathBuf {
         self.folder().join("cache")
     }
 
@@ -109,6 +110,11 @@ impl Setup {
         &self.hosts
     }
 
+    /// The file that is read when the configuration is taken on anew.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder().join("roadstead.toml")
+    }
+
     /// The configuration as a file would have it.
     pub fn toml(&self) -> String {
         let Self { registries, cache, listener, rest, .. } = self;
@@ -147,10 +153,19 @@ impl Proxy {
         let config = setup.config();
         let telemetry = Telemetry::start(access, config.audit.as_ref()).unwrap();
         let app = App::build(config, setup.hosts.clone(), telemetry.clone()).await.unwrap();
+        let file = setup.config_file();
+        let app = app.with_source(Arc::new(move || Config::load(&file, &|_| None)));
         let addresses = app.addresses();
         let (stop, shutdown) = watch::channel(false);
         let task = tokio::spawn(app.run(shutdown));
-        Self { address: addresses.data[0], listeners: addresses.data, admin: addresses.admin, log, telemetry, stop, task, setup }
+        let (address, admin) = (addresses.data[0], addresses.admin);
+        Self { address, addresses: addresses.data, admin, log, telemetry, stop, task, setup }
+    }
+
+    /// Has it take on another configuration, and waits for what comes of it.
+    pub async fn reload(&self, toml: &str) -> Reply {
+        std::fs::write(self.setup.config_file(), toml).unwrap();
+        Client::connect(self.admin).await.ask("POST", "/api/v1/reload", &[]).await
     }
 
     pub async fn get(&self, path: &str, headers: Headers<'_>) -> Reply {
