@@ -276,16 +276,6 @@ impl fmt::Display for RegistryMatch {
     }
 }
 
-/// Which of `registries` is meant by `name`: the one configured so, else the one of the longest wildcard.
-pub fn registry<'r>(registries: &'r [Arc<Registry>], name: &RegistryName) -> Option<&'r Registry> {
-    let length = |registry: &&Arc<Registry>| match &registry.name {
-        RegistryMatch::Exact(_) => usize::MAX,
-        RegistryMatch::Suffix(suffix) => suffix.len(),
-    };
-    let meant = registries.iter().filter(|registry| registry.name.covers(name.as_str())).max_by_key(length);
-    meant.map(|registry| &**registry)
-}
-
 impl RegistryMatch {
     /// Whether a registry of this name is meant.
     pub fn covers(&self, name: &str) -> bool {
@@ -307,6 +297,15 @@ impl Listener {
 }
 
 impl Registry {
+    /// The one of these that `name` means: that of this very name, else the wildcard that says most of it.
+    pub fn meant_by<'r>(registries: &'r [Arc<Self>], name: &RegistryName) -> Option<&'r Arc<Self>> {
+        let said = |registry: &&Arc<Self>| match &registry.name {
+            RegistryMatch::Exact(_) => usize::MAX,
+            RegistryMatch::Suffix(suffix) => suffix.len(),
+        };
+        registries.iter().filter(|registry| registry.name.covers(name.as_str())).max_by_key(said)
+    }
+
     /// The registry name in logs and metrics.
     pub fn label(&self) -> String {
         self.name.to_string()
@@ -346,8 +345,7 @@ impl Config {
 
     /// Whether requests for the registry of this name are made with credentials of ours.
     pub fn has_credentials(&self, name: &RegistryName) -> bool {
-        let registry = self::registry(&self.registries, name);
-        registry.is_some_and(|registry| registry.credentials.is_some())
+        Registry::meant_by(&self.registries, name).is_some_and(|registry| registry.credentials.is_some())
     }
 
     /// Whether an address of ours stands outside loopback.

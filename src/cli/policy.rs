@@ -10,7 +10,7 @@ mod why;
 
 use clap::Subcommand;
 
-use super::{ConfigArgument, Faulty, complain};
+use super::{ConfigArgument, Faulty, complain, say};
 
 pub(super) const EXAMPLE: &str = "Examples:
   roadstead policy test --config roadstead.toml --endpoint aws:vpce-1 docker.io/library/app:v1

@@ -11,7 +11,6 @@ use super::network::network;
 use super::raw::{Keys, Once, Section, Value};
 use super::{ClientCertificate, Credentials, ProxyChoice, Registry, RegistryMatch};
 use super::{file, freshness, host, private_endpoint, proxy, secret, source, urls};
-use crate::oci::RegistryName;
 
 pub(super) const KEYS: Keys = Keys {
     known: &[
@@ -110,16 +109,11 @@ fn model(name: &RegistryMatch, known: &[Arc<Registry>]) -> Option<Registry> {
         return Some(Registry::clone(exact));
     }
     let RegistryMatch::Exact(host) = name else { return None };
-    let covers = |registry: &&Arc<Registry>| matches!(&registry.name, RegistryMatch::Suffix(suffix) if covers(suffix, host));
-    let mut registry = Registry::clone(known.iter().find(covers)?);
+    let mut registry = Registry::clone(known.iter().find(|registry| registry.name.covers(host.as_str()))?);
     for url in &mut registry.urls {
         url.set_host(Some(host.as_str())).ok()?;
     }
     Some(registry)
-}
-
-fn covers(suffix: &str, host: &RegistryName) -> bool {
-    host.as_str().len() > suffix.len() && host.as_str().ends_with(suffix)
 }
 
 /// Whether the urls lead to the known registry itself rather than to a mirror of it.

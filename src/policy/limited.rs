@@ -11,7 +11,7 @@ use crate::oci::Digest;
 pub enum Scope {
     /// Whatever the target's repository has under the name that was asked for.
     Whole,
-    /// Depends on how the content was reached: `mirror` asks [`Limited::admits`] with each way it knows; one that is admitted
+    /// Depends on how the content was reached: `mirror` asks [`Limited::judge`] with each way it knows; one that is admitted
     /// suffices. Where it knows none it asks with the content's digest alone.
     Limited(Arc<Limited>),
 }
@@ -37,11 +37,6 @@ pub struct Way<'a> {
 }
 
 impl Limited {
-    /// Whether content that was reached in this way may be read.
-    pub fn admits(&self, way: Way<'_>) -> bool {
-        self.judge(way).is_ok()
-    }
-
     /// The id of the statement by which content that was reached in this way may be read.
     ///
     /// # Errors

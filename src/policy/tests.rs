@@ -286,7 +286,7 @@ proptest! {
                 Err(_) => false,
                 Ok(permit) => match permit.scope() {
                     Scope::Whole => true,
-                    Scope::Limited(limited) => limited.admits(Way { tag, digests: &digests }),
+                    Scope::Limited(limited) => limited.judge(Way { tag, digests: &digests }).is_ok(),
                 },
             };
             if policy.mode == config::Mode::Shadow {

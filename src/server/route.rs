@@ -1,6 +1,6 @@
 //! Which registry a request is for. A pure table over the configuration.
 
-use crate::config::{self, Registry, RegistryMatch};
+use crate::config::{Registry, RegistryMatch};
 use crate::oci::RegistryName;
 
 /// The registry that was named, and what is left of the name.
@@ -48,7 +48,7 @@ pub(super) fn route<'a>(
         return to(registries, registry, if named_twice { (first, rest) } else { ("", name) }, name);
     }
     if let Some(registry) = by_first
-        && (RegistryName::looks_like_host(first) || config::registry(registries, &registry).is_some())
+        && (RegistryName::looks_like_host(first) || Registry::meant_by(registries, &registry).is_some())
     {
         return to(registries, registry, (first, rest), name);
     }
@@ -56,8 +56,8 @@ pub(super) fn route<'a>(
         return Err(RouteError::Unknown(first.to_owned()));
     }
     let of_all = || registries.iter().find(|registry| registry.default);
-    let found = by_host(registries, host).map(|registry| &**registry);
-    let found = found.or_else(|| config::registry(registries, default?)).or_else(|| of_all().map(|registry| &**registry));
+    let found = by_host(registries, host);
+    let found = found.or_else(|| Registry::meant_by(registries, default?)).or_else(of_all);
     match found.map(|registry| (&registry.name, registry)) {
         Some((RegistryMatch::Exact(exact), registry)) => Ok(Route {
             registry: exact.clone(),
@@ -76,7 +76,7 @@ fn to<'a>(
     (first, repository): (&str, &'a str),
     name: &'a str,
 ) -> Result<Route<'a>, RouteError> {
-    let configured = config::registry(registries, &registry).ok_or_else(|| RouteError::Unknown(registry.to_string()))?;
+    let configured = Registry::meant_by(registries, &registry).ok_or_else(|| RouteError::Unknown(registry.to_string()))?;
     let prefix = if first.is_empty() { "" } else { &name[..=first.len()] };
     Ok(Route { label: configured.label(), is_private: configured.credentials.is_some(), registry, repository, prefix })
 }

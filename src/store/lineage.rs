@@ -1,9 +1,9 @@
 //! How content of a repository was reached: which tags meant a manifest, and which manifests name what.
 //!
-//! The tags lie with the manifest's digest and end with its content, as links do, but for those that mean it still. What a manifest names lies with the manifest,
-//! so that it is found when that goes, and once more under each child, because that is how it is asked for. So what is known of
-//! a child ends with those that name it, whether or not the child itself is stored: a layer that was evicted is still reached
-//! through its image.
+//! The tags lie with the manifest's digest and end with its content, as links do, but for those that mean it still. What a
+//! manifest names lies with the manifest, so that it is found when that goes, and once more under each child, because that is how
+//! it is asked for. So what is known of a child ends with those that name it, whether or not the child itself is stored: a layer
+//! that was evicted is still reached through its image.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::described::{Described, Told};
 use super::why::{Miss, miss};
-use super::{ConfigArgument, Faulty};
+use super::{ConfigArgument, Faulty, say};
 use crate::config::{Config, Effect, Mode, Statement};
 use crate::policy::{Considered, Fit, Question, Rules};
 
@@ -46,21 +46,16 @@ struct Line {
     misses: Vec<Miss>,
 }
 
-#[allow(clippy::print_stdout, reason = "the explanation is this verb's output")]
 pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     let asked = arguments.described.asked(&arguments.resource)?;
     let config = arguments.config.load()?;
     let question = asked.question(|registry| config.has_credentials(registry), Timestamp::now());
     let report = report(&config, &question);
     if arguments.json {
-        println!("{}", serde_json::json!(report));
-        return Ok(());
+        return say(&serde_json::json!(report));
     }
-    println!("{}", report.told);
-    for line in &report.statements {
-        println!("  {line}");
-    }
-    Ok(())
+    say(&report.told)?;
+    report.statements.iter().try_for_each(|line| say(&format_args!("  {line}")))
 }
 
 fn report(config: &Config, question: &Question<'_>) -> Report {

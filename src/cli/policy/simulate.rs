@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::record::{Decided, Record};
 use super::tally::{Change, Group, Tally};
-use super::{ConfigArgument, Faulty, complain};
+use super::{ConfigArgument, Faulty, complain, say};
 use crate::config::Config;
 use crate::policy::{Question, Rules};
 
@@ -51,9 +51,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     }
     let tally = &simulation.tally;
     if arguments.json {
-        print_json(tally)
+        print_json(tally)?;
     } else {
-        print_text(tally, arguments.top)
+        print_text(tally, arguments.top)?;
     }
     if arguments.fail_on_change && tally.has_changes() { Err(Faulty) } else { Ok(()) }
 }
@@ -109,16 +109,14 @@ impl Simulation {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "what was counted is this verb's output")]
-fn print_json(tally: &Tally) {
+fn print_json(tally: &Tally) -> Result<(), Faulty> {
     let mut report = serde_json::json!(tally);
     report["groups"] = serde_json::json!(tally.groups());
-    println!("{report}");
+    say(&report)
 }
 
-#[allow(clippy::print_stdout, reason = "what was counted is this verb's output")]
-fn print_text(tally: &Tally, top: usize) {
-    println!("{} decisions, {} the same", tally.decisions, tally.same);
+fn print_text(tally: &Tally, top: usize) -> Result<(), Faulty> {
+    say(&format_args!("{} decisions, {} the same", tally.decisions, tally.same))?;
     let groups = tally.groups();
     for (change, count, title) in [
         (Change::NewlyDenied, tally.newly_denied, "newly denied"),
@@ -127,10 +125,10 @@ fn print_text(tally: &Tally, top: usize) {
         (Change::DependsOnTags, tally.depends_on_tags, "depend on the tags by which the content was reached"),
     ] {
         let groups: Vec<&Group> = groups.iter().filter(|group| group.alike.change == change).collect();
-        println!("{count} {title}");
-        groups.iter().take(top).for_each(|group| println!("{}", row(group)));
+        say(&format_args!("{count} {title}"))?;
+        groups.iter().take(top).try_for_each(|group| say(&row(group)))?;
         if groups.len() > top {
-            println!("  and {} more groups (--top {})", groups.len() - top, groups.len());
+            say(&format_args!("  and {} more groups (--top {})", groups.len() - top, groups.len()))?;
         }
     }
     for (count, what) in [
@@ -139,9 +137,10 @@ fn print_text(tally: &Tally, top: usize) {
         (tally.broken, "lines cannot be read, and are not counted"),
     ] {
         if count > 0 {
-            println!("{count} {what}");
+            say(&format_args!("{count} {what}"))?;
         }
     }
+    Ok(())
 }
 
 fn row(group: &Group) -> String {

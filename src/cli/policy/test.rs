@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::described::{Described, Told};
-use super::{ConfigArgument, Faulty, complain};
+use super::{ConfigArgument, Faulty, complain, say};
 use crate::policy::Rules;
 use crate::policy::cases::{Answer, Cases, Judged};
 
@@ -55,16 +55,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faulty> {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the decision is this verb's output")]
 fn run_one(arguments: &Arguments, resource: &str) -> Result<(), Faulty> {
     let asked = arguments.described.asked(resource)?;
     let config = arguments.config.load()?;
     let question = asked.question(|registry| config.has_credentials(registry), Timestamp::now());
     let told = Told::new(&config, &Rules::new(&config.policy).decide(&question));
     if arguments.json {
-        println!("{}", serde_json::json!(told));
+        say(&serde_json::json!(told))?;
     } else {
-        println!("{told}");
+        say(&told)?;
     }
     match arguments.expect.filter(|expected| *expected != told.answer) {
         Some(expected) => Err(complain(&format_args!("expected was {}", expected.as_str()))),
@@ -86,24 +85,23 @@ fn run_cases(arguments: &Arguments, file: &Path) -> Result<(), Faulty> {
     let judged = cases.run(rules.as_ref(), has_credentials, Timestamp::now());
     let judged = judged.map_err(|error| complain(&format_args!("{error}; name a configuration with --config")))?;
     let different: Vec<_> = judged.iter().filter(|case| !case.is_as_expected()).collect();
-    report(&judged, &different, arguments.json);
+    report(&judged, &different, arguments.json)?;
     if different.is_empty() { Ok(()) } else { Err(Faulty) }
 }
 
-#[allow(clippy::print_stdout, reason = "what came out is this verb's output")]
-fn report(judged: &[Judged], different: &[&Judged], json: bool) {
+fn report(judged: &[Judged], different: &[&Judged], json: bool) -> Result<(), Faulty> {
     let (all, others) = (judged.len(), different.len());
     if json {
         let report = serde_json::json!({
             "cases": all, "as_expected": all - others, "different": others, "differences": different,
         });
-        return println!("{report}");
+        return say(&report);
     }
     for case in different {
         let group = if case.group.is_empty() { String::new() } else { format!("{}: ", case.group) };
         let by = case.expected_by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-        println!("{group}{}", case.describe);
-        println!("  expected {}{by}, found {} by {}", case.expected.as_str(), case.answer.as_str(), case.by);
+        say(&format_args!("{group}{}", case.describe))?;
+        say(&format_args!("  expected {}{by}, found {} by {}", case.expected.as_str(), case.answer.as_str(), case.by))?;
     }
-    println!("{all} cases, {} as expected, {others} different", all - others);
+    say(&format_args!("{all} cases, {} as expected, {others} different", all - others))
 }
