@@ -42,8 +42,7 @@ impl Mirror {
         // In this order, what a download leaves behind when it ends between two looks is found by the next.
         let download = self.downloads.find(&place.name, &digest);
         let stored = self.stored(&digest).await;
-        // What the upstream vouched for as a manifest may be read as one, which another action allows.
-        let linked = self.link(&place, &digest).await.is_some_and(|link| link.manifest.is_none());
+        let linked = self.is_linked(&place, &digest).await;
         if let Some((length, content)) = stored {
             if !linked {
                 self.check_blob_absent(&place, &digest)?;

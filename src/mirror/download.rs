@@ -153,7 +153,10 @@ impl Downloads {
             return Ok((seat, true));
         }
         let running = Running::one_more(&self.running)?;
-        let held = allowance.download().map_err(|over| Error::new(Kind::Overloaded, over.to_string()).after(over.after))?;
+        let held = allowance.download().map_err(|over| {
+            mirror.telemetry.metrics.limited(over.by.as_str(), over.what.label());
+            Error::new(Kind::Overloaded, over.to_string()).after(over.after)
+        })?;
         let download = Arc::new(Download::new(place.repository.clone()));
         let seat = Seat::take(&download).ok_or_else(|| Error::new(Kind::Internal, "a new download has no place"))?;
         open.insert(key.clone(), download.clone());

@@ -291,7 +291,7 @@ def record_of(case, network):
 
 def told(record):
     """What a record says that cases are about: a decision, a refused connection, or an answer that had no decision."""
-    endpoint, address = record["endpoint"], record["client_ip"]
+    endpoint, address = record.get("endpoint", {"id": ""}), record.get("client_ip")
     name = ":".join(filter(None, (endpoint.get("cloud"), endpoint["id"])))
     if record["event"] == "connection":
         return "connection", name, address, record["error_code"]

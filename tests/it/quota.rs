@@ -69,6 +69,7 @@ async fn a_tenant_starts_so_many_downloads_and_may_join_any_number() {
     first.request("GET", &slow_path, &[]).await;
     first.head().await.unwrap();
     over(&get(proxy.address, &other_path, &[]).await, "1 downloads at once for this endpoint");
+    assert!(proxy.metric("roadstead_limited_total{by=\"endpoint\",what=\"downloads\"}").await > 0.0);
     let mut joined = Client::connect(proxy.address).await;
     joined.request("GET", &slow_path, &[]).await;
     assert_eq!(joined.head().await.unwrap().status, 200);

@@ -347,13 +347,3 @@ async fn a_restart_keeps_it_and_without_the_index_the_next_pull_by_tag_learns_it
         assert_eq!(bench.pull_by_digest(V_TAGS, &images.closed).await, SHARED);
     }
 }
-
-#[tokio::test]
-async fn a_manifest_is_no_blob_unless_the_upstream_says_so() {
-    let bench = Bench::new(|asked| Reply::status(if asked.path.contains("/blobs/") { 404 } else { 200 })).await;
-    let digest = bench.hold("v1", &manifest("a"), Duration::ZERO).await;
-    assert!(bench.manifest(digest).await.is_ok());
-    assert_eq!(bench.blob("app", digest).await.err().map(|error| error.kind), Some(Kind::NotFound));
-    assert_eq!(bench.asked(), 1);
-    assert!(bench.manifest(digest).await.is_ok(), "that it is no blob says nothing of the manifest");
-}
