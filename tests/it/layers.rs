@@ -47,7 +47,7 @@ const ROOMS: [(&str, u8, &[&str]); 17] = [
             "admin",
         ],
     ),
-    ("cli", 9, &["oci", "request", "config", "telemetry", "policy", "identity", "egress", "mirror", "app"]),
+    ("cli", 9, &["oci", "request", "config", "telemetry", "policy", "egress", "mirror", "app"]),
 ];
 
 /// Words that only some rooms may write.
