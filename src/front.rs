@@ -17,7 +17,7 @@ mod error;
 mod exchange;
 mod fault;
 mod file;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod head;
 mod http1;

@@ -88,7 +88,7 @@ pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr,
 
 /// The requests, by whoever can serve them: those of HTTP/1.1 the short way where they are ordinary, and one by one by
 /// pingora where they are not; HTTP/2 and what may be its preface all by pingora.
-async fn serve_requests(connection: &Arc<Connection>, stream: Stream, shutdown: &ShutdownWatch) {
+pub(super) async fn serve_requests(connection: &Arc<Connection>, stream: Stream, shutdown: &ShutdownWatch) {
     let is_http2 = match stream.get_ssl_digest() {
         Some(_) => matches!(stream.selected_alpn_proto(), Some(ALPN::H2)),
         None => tokio::select! {
@@ -118,8 +118,10 @@ async fn serve_requests(connection: &Arc<Connection>, stream: Stream, shutdown: 
 /// What pingora serves, watched for deadlines that it does not have; nothing where one has passed.
 async fn watched<T>(connection: &Connection, shutdown: &ShutdownWatch, serving: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
-        served = serving => Some(served),
+        biased;
+        // First, because the deadline for a head ends in the same moment and tells nobody.
         () = silence(connection, shutdown) => None,
+        served = serving => Some(served),
         () = desertion(connection, shutdown) => None,
     }
 }

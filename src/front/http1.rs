@@ -8,8 +8,8 @@
 mod carried;
 mod format;
 mod ordinary;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub(super) mod seen;
 
 use std::pin::pin;
 
