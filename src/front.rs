@@ -14,11 +14,13 @@ mod client;
 mod connection;
 mod entrance;
 mod error;
+mod exchange;
 mod fault;
 mod file;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod head;
+mod http1;
 mod io;
 mod listener;
 mod proxy_protocol;

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use pingora_core::apps::{HttpServerOptions, ServerApp};
-use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::entrance::Entrance;
-use super::io::Wire;
+use super::io::{self, Wire};
 use super::rejection::{Rejection, Rejections};
 use super::session::Connection;
-use super::{Handler, Timeouts};
+use super::{Handler, Timeouts, http1};
 use crate::request::Caller;
 use crate::telemetry::Telemetry;
 
@@ -78,13 +80,49 @@ pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr,
         Err(fault) => (None, Some(fault)),
     };
     let connection = Arc::new(Connection::new(shared.clone(), caller, refused, wire));
-    tokio::select! {
-        _ = connection.process_new(stream, &shutdown) => {}
-        () = silence(&connection, &shutdown) => {}
-        () = desertion(&connection, &shutdown) => {}
-    }
+    serve_requests(&connection, stream, &shutdown).await;
     if connection.unread.load(Ordering::Relaxed) {
         connection.wire.linger(shared.timeouts.linger).await;
+    }
+}
+
+/// The requests, by whoever can serve them: those of HTTP/1.1 the short way where they are ordinary, and one by one by
+/// pingora where they are not; HTTP/2 and what may be its preface all by pingora.
+pub(super) async fn serve_requests(connection: &Arc<Connection>, stream: Stream, shutdown: &ShutdownWatch) {
+    let is_http2 = match stream.get_ssl_digest() {
+        Some(_) => matches!(stream.selected_alpn_proto(), Some(ALPN::H2)),
+        None => tokio::select! {
+            first = connection.wire.arrival() => first == Some(io::PREFACE[0]),
+            () = silence(connection, shutdown) => return,
+        },
+    };
+    if is_http2 {
+        watched(connection, shutdown, connection.process_new(stream, shutdown)).await;
+        return;
+    }
+    let mut next = http1::serve(connection, stream, BytesMut::new(), shutdown).await;
+    while let Some((stream, ahead)) = next {
+        let mut session = ServerSession::new_http1(stream);
+        // The deadlines are ours.
+        session.set_keepalive(Some(0));
+        let begun = ahead.len();
+        session.set_pipelined_prefix(ahead);
+        let Some(Some((reused, _))) = watched(connection, shutdown, connection.serve_one(session, begun, shutdown)).await else {
+            return;
+        };
+        let (stream, ahead) = reused.into_parts();
+        next = http1::serve(connection, stream, ahead.unwrap_or_default(), shutdown).await;
+    }
+}
+
+/// What pingora serves, watched for deadlines that it does not have; nothing where one has passed.
+async fn watched<T>(connection: &Connection, shutdown: &ShutdownWatch, serving: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        // First, because the deadline for a head ends in the same moment and tells nobody.
+        () = silence(connection, shutdown) => None,
+        served = serving => Some(served),
+        () = desertion(connection, shutdown) => None,
     }
 }
 
@@ -103,11 +141,11 @@ async fn set_up(shared: &Shared, wire: &Arc<Wire>, caller: &mut Caller) -> Optio
 
 /// Completes when no first request has come in time, whatever the protocol: neither the wait for a preface nor that for the
 /// first stream of HTTP/2 has a deadline of its own.
-async fn silence(connection: &Connection, shutdown: &ShutdownWatch) {
+pub(super) async fn silence(connection: &Connection, shutdown: &ShutdownWatch) {
     let shared = &connection.shared;
     tokio::select! {
         () = connection.begun.cancelled() => std::future::pending().await,
-        () = sleep(shared.timeouts.head) => shared.reject(&connection.caller, &Rejection::NoRequest),
+        () = sleep_until(connection.opened + shared.timeouts.head) => shared.reject(&connection.caller, &Rejection::NoRequest),
         () = parting(shutdown) => {}
     }
 }

@@ -1,7 +1,8 @@
-//! For the fuzz targets, and in no other build: the parsers of this room that are otherwise its own.
+//! For the fuzz targets and for tests, and in no other build: the parsers of this room that are otherwise its own.
 
 use std::net::SocketAddr;
 
+pub use super::http1::seen::{Seen, by_pingora, by_us};
 use super::proxy_protocol::{self, Progress};
 use crate::request::Endpoint;
 

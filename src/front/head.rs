@@ -34,18 +34,60 @@ pub struct Request {
     pub caller: Caller,
 }
 
-/// Lets a request in, or says why not. Limits are checked before anything is copied.
-pub(super) fn admit(head: &RequestHeader, caller: Caller) -> Result<Request, Fault> {
-    check_size(head)?;
-    if !head.raw_path_is_utf8() || !head.raw_path().iter().all(u8::is_ascii_graphic) {
-        return Err(bad("the request target holds bytes that must be percent-encoded"));
+/// What decides whether a request is let in, whoever has read it.
+pub(super) struct Head<'a> {
+    /// Path and query, as sent.
+    pub(super) target: &'a [u8],
+    /// The host in the target, if there is one.
+    pub(super) authority: Option<&'a str>,
+    pub(super) version: Version,
+    pub(super) headers: &'a HeaderMap,
+}
+
+impl Head<'_> {
+    /// Lets the request in by saying which host it asks for, or says why not.
+    pub(super) fn judge(&self) -> Result<String, Fault> {
+        self.check_size()?;
+        if !self.target.iter().all(u8::is_ascii_graphic) {
+            return Err(bad("the request target holds bytes that must be percent-encoded"));
+        }
+        self.host()
     }
+
+    fn check_size(&self) -> Result<(), Fault> {
+        if self.target.len() > MAX_TARGET {
+            let message = format!("path and query are longer than {MAX_TARGET} bytes");
+            return Err(Fault::new(FaultKind::TargetTooLong, ErrorCode::NameInvalid, message));
+        }
+        let bytes: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if self.headers.len() > MAX_FIELDS || bytes > MAX_FIELD_BYTES { Err(too_large()) } else { Ok(()) }
+    }
+
+    /// The host, from the target or the one `Host` field (RFC 9112 section 3.2; for HTTP/2 RFC 9113 section 8.3.1).
+    fn host(&self) -> Result<String, Fault> {
+        if let Some(authority) = self.authority {
+            return Ok(authority.to_owned());
+        }
+        let mut fields = self.headers.get_all(HOST).iter();
+        match (fields.next(), fields.next()) {
+            (Some(host), None) => host.to_str().map(str::to_owned).map_err(|_| bad("the Host field is not a host")),
+            (None, _) if self.version < Version::HTTP_11 => Ok(String::new()),
+            (None, _) => Err(bad("the request has no Host field")),
+            (Some(_), Some(_)) => Err(bad("the request has more than one Host field")),
+        }
+    }
+}
+
+/// Lets a request in that pingora has read, or says why not. Limits are checked before anything is copied.
+pub(super) fn admit(head: &RequestHeader, caller: Caller) -> Result<Request, Fault> {
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    let host = Head { target: head.raw_path(), authority, version: head.version, headers: &head.headers }.judge()?;
     Ok(Request {
         method: head.method.clone(),
         path: head.uri.path().to_owned(),
         query: head.uri.query().map(str::to_owned),
         headers: head.headers.clone(),
-        host: host(head)?,
+        host,
         caller,
     })
 }
@@ -64,29 +106,6 @@ pub(super) fn not_http() -> Fault {
 pub(super) fn too_large() -> Fault {
     let message = format!("a request may have {MAX_FIELDS} header fields of {MAX_FIELD_BYTES} bytes in all");
     Fault::new(FaultKind::HeaderTooLarge, ErrorCode::Unsupported, message)
-}
-
-fn check_size(head: &RequestHeader) -> Result<(), Fault> {
-    if head.raw_path().len() > MAX_TARGET {
-        let message = format!("path and query are longer than {MAX_TARGET} bytes");
-        return Err(Fault::new(FaultKind::TargetTooLong, ErrorCode::NameInvalid, message));
-    }
-    let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if head.headers.len() > MAX_FIELDS || bytes > MAX_FIELD_BYTES { Err(too_large()) } else { Ok(()) }
-}
-
-/// The host, from the target or the one `Host` field (RFC 9112 section 3.2; for HTTP/2 RFC 9113 section 8.3.1).
-fn host(head: &RequestHeader) -> Result<String, Fault> {
-    if let Some(authority) = head.uri.authority() {
-        return Ok(authority.as_str().to_owned());
-    }
-    let mut fields = head.headers.get_all(HOST).iter();
-    match (fields.next(), fields.next()) {
-        (Some(host), None) => host.to_str().map(str::to_owned).map_err(|_| bad("the Host field is not a host")),
-        (None, _) if head.version < Version::HTTP_11 => Ok(String::new()),
-        (None, _) => Err(bad("the request has no Host field")),
-        (Some(_), Some(_)) => Err(bad("the request has more than one Host field")),
-    }
 }
 
 fn bad(message: &str) -> Fault {

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use super::proxy_protocol;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes that are read and dropped so that the last answer reaches a client that is still sending.
 const MAX_LINGER: usize = 1 << 20;
@@ -112,10 +112,32 @@ impl Wire {
         self.tcp.async_io(Interest::READABLE, &mut read).await
     }
 
-    /// Waits until there is something to read, be it the end. Reads nothing.
-    pub(super) async fn arrival(&self) {
+    /// Waits until there is something to read, be it the end. Reads nothing; says what the first byte of it is, if it is one.
+    pub(super) async fn arrival(&self) -> Option<u8> {
+        let mut first = [0];
         // An error is something to read too: whoever reads next gets it.
-        let _ = self.tcp.peek(&mut [0]).await;
+        matches!(self.tcp.peek(&mut first).await, Ok(1)).then_some(first[0])
+    }
+
+    /// Reads what is there. Where that is less than there was room for, tokio is told that the socket is empty, as its own
+    /// `poll_read` does: the next read waits for more without asking the kernel first.
+    fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.tcp.poll_read_ready(cx))?;
+            let (room, mut last) = (buffer.remaining(), None);
+            let read = self.tcp.try_io(Interest::READABLE, || match self.tcp.try_read_buf(buffer)? {
+                read if 0 < read && read < room => {
+                    last = Some(read);
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                read => Ok(read),
+            });
+            match (read, last) {
+                (_, Some(read)) => return Poll::Ready(Ok(read)),
+                (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => {}
+                (result, None) => return Poll::Ready(result),
+            }
+        }
     }
 
     /// Holds back segments that are not full until it is set to `false`. Only a matter of speed, so a failure is no matter.
@@ -256,16 +278,9 @@ impl AsyncRead for Socket {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the request's head is too large")));
         }
         let before = buffer.filled().len();
-        loop {
-            ready!(this.wire.tcp.poll_read_ready(cx))?;
-            match this.wire.tcp.try_read_buf(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => {
-                    this.note_opening(&buffer.filled()[before..]);
-                    return Poll::Ready(result.map(|read| this.wire.spend(read)));
-                }
-            }
-        }
+        let result = ready!(this.wire.poll_read(cx, buffer));
+        this.note_opening(&buffer.filled()[before..]);
+        Poll::Ready(result.map(|read| this.wire.spend(read)))
     }
 }
 

@@ -8,19 +8,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use http::Method;
 use http::header::USER_AGENT;
+use http::{HeaderValue, Method};
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
-use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora_core::protocols::http::{ReusableHttpStream, ServerSession};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::{Error as PingoraError, ErrorType};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use super::connection::{Shared, parting};
+use super::exchange::{ByPingora, Exchange};
 use super::io::{Opening, Wire};
 use super::write::Writer;
 use super::{Answer, Cut, Fault, FaultKind, Request, head};
@@ -35,6 +36,8 @@ pub(super) struct Connection {
     /// Why no request is answered on it.
     refused: Option<Fault>,
     pub(super) wire: Arc<Wire>,
+    /// When it was established.
+    pub(super) opened: Instant,
     /// Cancelled when the first request has come.
     pub(super) begun: CancellationToken,
     /// Whether the client was answered without having been read to the end.
@@ -62,34 +65,9 @@ impl Drop for UnderWay<'_> {
 #[async_trait]
 impl HttpServerApp for Connection {
     /// Serves one request. `None` closes the connection (HTTP/2: changes nothing but this stream).
-    async fn process_new_http(self: &Arc<Self>, mut session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
-        let head = self.read_head(&mut session, shutdown).await?;
-        let _under_way = UnderWay::new(&self.requests);
-        self.begun.cancel();
-        session.set_pipelining_enabled(true);
-        let (mut outcome, mut client, admitted) = self.open(&mut session, head);
-        let head_only = outcome.method == Method::HEAD.as_str();
-        let turn = self.shared.requests.try_acquire();
-        let answer = match admitted.and_then(|request| turn.is_ok().then_some(request).ok_or_else(busy)) {
-            Ok(request) => match self.ask(&mut session, &mut client, &request, &mut outcome).await {
-                Some(answer) => answer,
-                None => return None,
-            },
-            Err(fault) => Answer::fault(fault),
-        };
-        if !client.finish_body(&mut session, self.shared.timeouts.body).await {
-            self.end_after_answer(&mut session);
-        } else if self.shared.once || self.refused.is_some() || *shutdown.borrow() {
-            session.set_keepalive(None);
-        }
-        session.set_write_timeout(session.is_http2().then_some(self.shared.timeouts.stall));
-        match Writer::new(&mut session, &mut client, &self.wire, &mut outcome).send(answer, head_only).await {
-            Ok(()) => finish(session, &mut outcome).await,
-            Err(cut) => {
-                self.cut(session, cut, &mut outcome).await;
-                None
-            }
-        }
+    async fn process_new_http(self: &Arc<Self>, session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
+        let (stream, settings) = self.serve_one(session, 0, shutdown).await?;
+        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
@@ -112,25 +90,65 @@ impl Connection {
             caller,
             refused,
             wire,
+            opened: Instant::now(),
             begun: CancellationToken::new(),
             unread: AtomicBool::new(false),
             requests: watch::Sender::new(0),
         }
     }
 
+    /// Serves one request that pingora reads; `ahead`: so many bytes of it the session has already. Gives the connection back
+    /// where it can be used again.
+    pub(super) async fn serve_one(
+        &self,
+        mut session: ServerSession,
+        ahead: usize,
+        shutdown: &ShutdownWatch,
+    ) -> Option<(ReusableHttpStream, HttpPersistentSettings)> {
+        let head = self.read_head(&mut session, ahead, shutdown).await?;
+        let _under_way = UnderWay::new(&self.requests);
+        self.begun.cancel();
+        session.set_pipelining_enabled(true);
+        let (mut outcome, mut client, admitted) = self.open(&mut session, head);
+        let head_only = outcome.method == Method::HEAD.as_str();
+        let turn = self.shared.requests.try_acquire();
+        let mut exchange = ByPingora::new(&mut session, &mut client);
+        let answer = self.answer(&mut exchange, admitted, turn.is_ok(), &mut outcome).await?;
+        if !client.finish_body(&mut session, self.shared.timeouts.body).await {
+            self.end_after_answer(&mut session);
+        } else if self.is_last(shutdown) {
+            session.set_keepalive(None);
+        }
+        session.set_write_timeout(session.is_http2().then_some(self.shared.timeouts.stall));
+        let mut exchange = ByPingora::new(&mut session, &mut client);
+        match Writer::new(&mut exchange, &self.wire, &mut outcome).send(answer, head_only).await {
+            Ok(()) => finish(session, &mut outcome).await,
+            Err(cut) => {
+                self.cut(session, cut, &mut outcome).await;
+                None
+            }
+        }
+    }
+
+    /// Whether the connection ends with the answer to the request under way, whatever the client wants.
+    pub(super) fn is_last(&self, shutdown: &ShutdownWatch) -> bool {
+        self.shared.once || self.refused.is_some() || *shutdown.borrow()
+    }
+
     /// Reads the next head: any time within the idle limit for its first byte, then one deadline for all of it. `None`: none
     /// came, and there is nobody to tell.
-    async fn read_head(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) -> Option<Result<(), Fault>> {
+    async fn read_head(&self, session: &mut ServerSession, ahead: usize, shutdown: &ShutdownWatch) -> Option<Result<(), Fault>> {
         if session.is_http2() {
             return Some(Ok(()));
         }
         let limits = &self.shared.timeouts;
-        self.wire.allow(head::MAX_HEAD);
+        self.wire.allow(head::MAX_HEAD.saturating_sub(ahead));
         let read = {
             let mut read = pin!(session.read_request());
             let early = tokio::select! {
                 biased;
-                () = self.wire.arrival() => None,
+                () = std::future::ready(()), if ahead > 0 => None,
+                _ = self.wire.arrival() => None,
                 read = &mut read => Some(read),
                 () = sleep(limits.idle) => return None,
                 () = parting(shutdown) => return None,
@@ -159,32 +177,48 @@ impl Connection {
 
     /// Opens the request's story and decides whether it is let in.
     fn open(&self, session: &mut ServerSession, head: Result<(), Fault>) -> (Outcome, Client, Result<Request, Fault>) {
-        let telemetry = &self.shared.telemetry;
         if let Err(fault) = head {
-            let mut outcome = Outcome::open(telemetry, "-", "-");
-            outcome.caller(&self.caller, None);
-            return (outcome, Client::unknown(), Err(fault));
+            return (self.story("-", "-", None), Client::unknown(), Err(fault));
         }
         let client = Client::of(session);
         let head = session.req_header();
-        let mut outcome = Outcome::open(telemetry, head.method.as_str(), &String::from_utf8_lossy(head.raw_path()));
-        outcome.caller(&self.caller, head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()));
-        let admitted = head::admit(head, self.caller.clone());
-        (outcome, client, self.refused.clone().map_or(admitted, Err))
+        let target = String::from_utf8_lossy(head.raw_path());
+        let outcome = self.story(head.method.as_str(), &target, head.headers.get(USER_AGENT));
+        (outcome, client, self.unless_refused(head::admit(head, self.caller.clone())))
     }
 
-    /// Asks the handler while watching the client; `None` where it left first, and then the handler's future is dropped.
-    async fn ask(
+    /// What was admitted, where anything is on this connection.
+    pub(super) fn unless_refused(&self, admitted: Result<Request, Fault>) -> Result<Request, Fault> {
+        self.refused.clone().map_or(admitted, Err)
+    }
+
+    /// Opens the story of a request.
+    pub(super) fn story(&self, method: &str, target: &str, agent: Option<&HeaderValue>) -> Outcome {
+        let mut outcome = Outcome::open(&self.shared.telemetry, method, target);
+        outcome.caller(&self.caller, agent.and_then(|agent| agent.to_str().ok()));
+        outcome
+    }
+
+    /// What the request is answered with. `has_turn`: there is room for one more request. `None` where the client left first.
+    pub(super) async fn answer(
         &self,
-        session: &mut ServerSession,
-        client: &mut Client,
-        request: &Request,
+        exchange: &mut impl Exchange,
+        admitted: Result<Request, Fault>,
+        has_turn: bool,
         outcome: &mut Outcome,
     ) -> Option<Answer> {
+        match admitted.and_then(|request| has_turn.then_some(request).ok_or_else(busy)) {
+            Ok(request) => self.ask(exchange, &request, outcome).await,
+            Err(fault) => Some(Answer::fault(fault)),
+        }
+    }
+
+    /// Asks the handler while watching the client; where that leaves first, the handler's future is dropped.
+    async fn ask(&self, exchange: &mut impl Exchange, request: &Request, outcome: &mut Outcome) -> Option<Answer> {
         let answer = tokio::select! {
             biased;
             answer = AssertUnwindSafe(self.shared.handler.answer(request, outcome)).catch_unwind() => Some(answer),
-            () = client.left(session) => None,
+            () = exchange.left() => None,
         };
         match answer {
             Some(Ok(answer)) => Some(answer),
@@ -224,10 +258,10 @@ fn busy() -> Fault {
 }
 
 /// Ends the answer, and gives the connection back where it can be used again.
-async fn finish(session: ServerSession, outcome: &mut Outcome) -> Option<ReusedHttpStream> {
+async fn finish(session: ServerSession, outcome: &mut Outcome) -> Option<(ReusableHttpStream, HttpPersistentSettings)> {
     let settings = HttpPersistentSettings::for_session(&session);
     match session.finish().await {
-        Ok(stream) => stream.map(|stream| ReusedHttpStream::from_reusable_stream(stream, settings)),
+        Ok(stream) => stream.map(|stream| (stream, settings)),
         Err(error) => {
             outcome.reason = Some(format!("the answer could not be ended: {error}"));
             None

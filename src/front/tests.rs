@@ -6,6 +6,7 @@ mod http1;
 mod http2;
 mod lifecycle;
 mod limits;
+mod ordinary;
 mod overload;
 mod senders;
 

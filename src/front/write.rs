@@ -3,7 +3,7 @@
 //! | connection | body | way |
 //! |---|---|---|
 //! | plain HTTP/1.1 | stream of known length | *direct*: sendfile for resident files, else a read on the blocking pool; corked |
-//! | any other | any | pingora's writer; files are read 64 KiB at a time from the page cache, else on the blocking pool |
+//! | any other | any | through the exchange; files are read 64 KiB at a time from the page cache, else on the blocking pool |
 //!
 //! Nothing is ever re-encoded. Every way has the write stall deadline: the socket's own, and on HTTP/2 one for each stream too,
 //! because a stream may stand still on a connection that does not.
@@ -16,28 +16,22 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
-use pingora_core::protocols::http::{HttpTask, ServerSession};
-use pingora_http::ResponseHeader;
+use http::{StatusCode, Version};
 
-use super::client::Client;
+use super::exchange::{AnswerHead, Exchange, Framing, unsent};
 use super::io::Wire;
 use super::{Answer, Body, Chunk, ChunkStream, Cut, file};
 use crate::oci::Span;
 use crate::telemetry::Outcome;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 /// The most handed to one sendfile call, in bytes; after a whole one other tasks get their turn.
 const SLICE: u64 = 1 << 20;
-/// The most handed to pingora's writer at once, in bytes. On HTTP/2 the stall deadline is for one such piece.
+/// The most handed to the exchange at once, in bytes. On HTTP/2 the stall deadline is for one such piece.
 const PIECE: usize = 64 << 10;
 
 /// Writes one answer.
-pub(super) struct Writer<'a> {
-    session: &'a mut ServerSession,
-    client: &'a mut Client,
+pub(super) struct Writer<'a, E> {
+    exchange: &'a mut E,
     wire: &'a Wire,
     outcome: &'a mut Outcome,
     /// Whether body bytes go straight to the socket.
@@ -48,33 +42,33 @@ pub(super) struct Writer<'a> {
     damaged: bool,
 }
 
-impl<'a> Writer<'a> {
-    pub(super) fn new(session: &'a mut ServerSession, client: &'a mut Client, wire: &'a Wire, outcome: &'a mut Outcome) -> Self {
-        Self { session, client, wire, outcome, direct: false, left: None, damaged: false }
+impl<'a, E: Exchange> Writer<'a, E> {
+    pub(super) fn new(exchange: &'a mut E, wire: &'a Wire, outcome: &'a mut Outcome) -> Self {
+        Self { exchange, wire, outcome, direct: false, left: None, damaged: false }
     }
 
-    /// Writes everything but the end marks that `ServerSession::finish` adds. After an error, or when the future is dropped,
-    /// the session must not be finished: what the client has is not the whole. `head_only`: the request was HEAD.
+    /// Writes everything but the end marks that finishing the exchange adds. After an error, or when the future is dropped,
+    /// it must not be finished: what the client has is not the whole. `head_only`: the request was HEAD.
     pub(super) async fn send(mut self, answer: Answer, head_only: bool) -> Result<(), Cut> {
         let Answer { status, headers, body, length, reason, code } = answer;
         self.outcome.error_code = code;
         self.outcome.reason = self.outcome.reason.take().or(reason);
-        let framed = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let header = self.header(status, &headers, length, framed)?;
+        let framing = self.framing(status, length);
+        let end = head_only || matches!(framing, Framing::None | Framing::Length(0));
         self.outcome.answered(status.as_u16());
-        if head_only || !framed || length == Some(0) {
-            return self.head(header, true).await;
-        }
         self.left = length;
-        // Of HTTP/1.0, where only the end of the connection is the end of the body.
-        let until_close = length.is_none() && self.session.req_header().version < Version::HTTP_11;
+        let until_close = !end && framing == Framing::End && self.exchange.version() < Version::HTTP_11;
         if until_close {
             self.wire.reset_on_close(true);
         }
-        if matches!(body, Body::Stream(_)) && length.is_some() && self.is_plain_http1() {
+        if !end && matches!(body, Body::Stream(_)) && length.is_some() && self.exchange.is_plain_http1() {
             self.go_direct();
         }
-        self.head(header, false).await?;
+        let id = self.outcome.id.as_str();
+        self.exchange.head(AnswerHead { status, headers: &headers, id, framing, end }).await?;
+        if end {
+            return Ok(());
+        }
         match body {
             Body::Empty => {}
             Body::Bytes(bytes) => self.chunk(Chunk::Bytes(bytes)).await?,
@@ -87,45 +81,18 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn header(
-        &self,
-        status: StatusCode,
-        headers: &HeaderMap,
-        length: Option<u64>,
-        framed: bool,
-    ) -> Result<Box<ResponseHeader>, Cut> {
-        let mut header = ResponseHeader::build_no_case(status, Some(headers.len() + 4)).map_err(unsent)?;
-        for (name, value) in headers {
-            header.append_header(name.clone(), value.clone()).map_err(unsent)?;
-        }
-        header.insert_header(REQUEST_ID, self.outcome.id.as_str()).map_err(unsent)?;
+    fn framing(&self, status: StatusCode, length: Option<u64>) -> Framing {
         match length {
-            Some(length) if framed => header.insert_header(CONTENT_LENGTH, length).map_err(unsent)?,
+            _ if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) => Framing::None,
+            Some(length) => Framing::Length(length),
             // HTTP/1.0 has no other end than that of the connection, and HTTP/2 needs none.
-            None if framed && self.session.req_header().version == Version::HTTP_11 => {
-                header.insert_header(TRANSFER_ENCODING, "chunked").map_err(unsent)?;
-            }
-            _ => {}
+            None if self.exchange.version() == Version::HTTP_11 => Framing::Chunked,
+            None => Framing::End,
         }
-        Ok(Box::new(header))
     }
 
-    async fn head(&mut self, header: Box<ResponseHeader>, end: bool) -> Result<(), Cut> {
-        match &mut *self.session {
-            ServerSession::H2(stream) => stream.write_response_header(header, end),
-            session => session.write_response_header(header).await,
-        }
-        .map_err(unsent)
-    }
-
-    fn is_plain_http1(&self) -> bool {
-        self.session.stream().is_some_and(|stream| stream.get_ssl_digest().is_none())
-    }
-
-    /// Keeps pingora's body writer out of it: told that this is the answer to HEAD, it expects no body, sends the head at
-    /// once, and leaves the connection in a state to be used again.
     fn go_direct(&mut self) {
-        self.session.req_header_mut().set_method(Method::HEAD);
+        self.exchange.go_direct();
         self.wire.cork(true);
         self.direct = true;
     }
@@ -147,11 +114,11 @@ impl<'a> Writer<'a> {
         let next = match futures_util::poll!(&mut next) {
             Poll::Ready(next) => next,
             Poll::Pending => {
-                self.push().await?;
+                self.push().await;
                 tokio::select! {
                     biased;
                     next = next => next,
-                    () = self.client.left(self.session) => return Err(Cut("the client left".to_owned())),
+                    () = self.exchange.left() => return Err(Cut("the client left".to_owned())),
                 }
             }
         };
@@ -161,17 +128,12 @@ impl<'a> Writer<'a> {
         }
     }
 
-    async fn push(&mut self) -> Result<(), Cut> {
+    async fn push(&mut self) {
         if self.direct {
             self.wire.cork(false);
-        } else if self.left.is_some() && !self.session.is_http2() {
-            // Of bodies with a length pingora flushes only the end, and TLS may hold back up to 64 KiB meanwhile. Its one way
-            // to flush in between is a failed task, which changes nothing else and hands the failure back.
-            let failure = pingora_core::Error::new_str("flush");
-            // That failure says nothing; one to write shows at the next write.
-            let _ = self.session.response_duplex_vec(vec![HttpTask::Body(None, false), HttpTask::Failed(failure)]).await;
+        } else {
+            self.exchange.push().await;
         }
-        Ok(())
     }
 
     async fn chunk(&mut self, chunk: Chunk) -> Result<(), Cut> {
@@ -191,7 +153,7 @@ impl<'a> Writer<'a> {
             if self.direct {
                 self.wire.write_all(&piece).await.map_err(unsent)?;
             } else {
-                self.session.write_response_body(piece, false).await.map_err(unsent)?;
+                self.exchange.body(piece).await?;
             }
             self.sent(length);
         }
@@ -247,8 +209,4 @@ impl<'a> Writer<'a> {
             Some(left) => Err(Cut(format!("the body ended {left} bytes before its announced length"))),
         }
     }
-}
-
-fn unsent(error: impl std::fmt::Display) -> Cut {
-    Cut(format!("the answer could not be sent: {error}"))
 }

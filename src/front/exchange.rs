@@ -1,0 +1,137 @@
+//! A request and its answer on a connection, as those see it who ask the handler and write what it says: pingora's session, or
+//! our own for the ordinary requests of HTTP/1.1.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
+use pingora_core::protocols::http::{HttpTask, ServerSession};
+use pingora_http::ResponseHeader;
+
+use super::Cut;
+use super::client::Client;
+
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How a client learns where the body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none, and no field that would tell its length.
+    None,
+    /// By this length in bytes.
+    Length(u64),
+    /// By the last chunk.
+    Chunked,
+    /// By the end of the stream (HTTP/2) or of the connection (HTTP/1.0).
+    End,
+}
+
+/// The head of an answer, but for what belongs to the connection.
+pub(super) struct AnswerHead<'a> {
+    pub(super) status: StatusCode,
+    pub(super) headers: &'a HeaderMap,
+    /// The value of `X-Request-Id`.
+    pub(super) id: &'a str,
+    pub(super) framing: Framing,
+    /// Whether this is all of the answer.
+    pub(super) end: bool,
+}
+
+/// One request and its answer. After an error, or when a future that writes is dropped, nothing more can be sent.
+pub(super) trait Exchange: Send {
+    /// The version of HTTP that the client speaks.
+    fn version(&self) -> Version;
+
+    /// Whether what goes to the socket directly is what the client gets.
+    fn is_plain_http1(&self) -> bool;
+
+    /// Has the whole body, whose length is known, sent past this. Called before the head is written.
+    fn go_direct(&mut self);
+
+    /// Writes the head of the answer, or keeps it until there is something to go with it.
+    fn head(&mut self, head: AnswerHead<'_>) -> impl Future<Output = Result<(), Cut>> + Send;
+
+    /// Writes a piece of the body, which is not empty.
+    fn body(&mut self, piece: Bytes) -> impl Future<Output = Result<(), Cut>> + Send;
+
+    /// Sends what was kept so far, because what comes next is not there yet. A failure shows at the next write.
+    fn push(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Completes when the client leaves. May be dropped at any time and called again.
+    fn left(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// An exchange that pingora carries.
+pub(super) struct ByPingora<'a> {
+    pub(super) session: &'a mut ServerSession,
+    pub(super) client: &'a mut Client,
+    /// Whether pingora flushes at the end only.
+    holds_back: bool,
+}
+
+impl<'a> ByPingora<'a> {
+    pub(super) fn new(session: &'a mut ServerSession, client: &'a mut Client) -> Self {
+        Self { session, client, holds_back: false }
+    }
+}
+
+impl Exchange for ByPingora<'_> {
+    fn version(&self) -> Version {
+        self.session.req_header().version
+    }
+
+    fn is_plain_http1(&self) -> bool {
+        self.session.stream().is_some_and(|stream| stream.get_ssl_digest().is_none())
+    }
+
+    /// Keeps pingora's body writer out of it: told that this is the answer to HEAD, it expects no body, sends the head at
+    /// once, and leaves the connection in a state to be used again.
+    fn go_direct(&mut self) {
+        self.session.req_header_mut().set_method(Method::HEAD);
+    }
+
+    async fn head(&mut self, head: AnswerHead<'_>) -> Result<(), Cut> {
+        let header = Box::new(header(&head).map_err(unsent)?);
+        self.holds_back = matches!(head.framing, Framing::Length(_)) && !self.session.is_http2();
+        match &mut *self.session {
+            ServerSession::H2(stream) => stream.write_response_header(header, head.end),
+            session => session.write_response_header(header).await,
+        }
+        .map_err(unsent)
+    }
+
+    async fn body(&mut self, piece: Bytes) -> Result<(), Cut> {
+        self.session.write_response_body(piece, false).await.map_err(unsent)
+    }
+
+    async fn push(&mut self) {
+        if self.holds_back {
+            // Of bodies with a length pingora flushes only the end, and TLS may hold back up to 64 KiB meanwhile. Its one way
+            // to flush in between is a failed task, which changes nothing else and hands the failure back.
+            let failure = pingora_core::Error::new_str("flush");
+            // That failure says nothing; one to write shows at the next write.
+            let _ = self.session.response_duplex_vec(vec![HttpTask::Body(None, false), HttpTask::Failed(failure)]).await;
+        }
+    }
+
+    async fn left(&mut self) {
+        self.client.left(self.session).await;
+    }
+}
+
+fn header(head: &AnswerHead<'_>) -> pingora_core::Result<ResponseHeader> {
+    let mut header = ResponseHeader::build_no_case(head.status, Some(head.headers.len() + 4))?;
+    for (name, value) in head.headers {
+        header.append_header(name.clone(), value.clone())?;
+    }
+    header.insert_header(REQUEST_ID, head.id)?;
+    match head.framing {
+        Framing::Length(length) => header.insert_header(CONTENT_LENGTH, length)?,
+        Framing::Chunked => header.insert_header(TRANSFER_ENCODING, "chunked")?,
+        Framing::None | Framing::End => {}
+    }
+    Ok(header)
+}
+
+pub(super) fn unsent(error: impl std::fmt::Display) -> Cut {
+    Cut(format!("the answer could not be sent: {error}"))
+}
