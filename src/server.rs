@@ -112,7 +112,7 @@ impl Server {
             Item::Manifest(reference) => {
                 let manifest = self.mirror.manifest(permit, head).await.map_err(|error| refuse(&error, target, outcome))?;
                 outcome.served = Some(manifest.served);
-                outcome.media_type = Some(manifest.media_type.clone());
+                outcome.media_type = Some(manifest.media_type.as_str().into());
                 if matches!(reference, Reference::Tag(_)) {
                     outcome.resolved = Some(manifest.digest);
                 }

@@ -6,9 +6,13 @@
 mod access;
 pub mod audit;
 mod health;
+mod id;
+mod line;
 mod metrics;
 mod outcome;
 mod refused;
+mod stamp;
+mod stdout;
 mod text;
 
 use std::sync::Arc;
@@ -18,6 +22,7 @@ pub use access::{AccessLog, LogFormat};
 use audit::AuditLog;
 pub use audit::{AuditError, Full, Place};
 pub use health::Health;
+pub use id::RequestId;
 pub use metrics::{Metrics, UpstreamResult};
 pub use outcome::Outcome;
 pub use refused::RefusedConnection;

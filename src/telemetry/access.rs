@@ -1,16 +1,23 @@
 //! The access log: one line per request, written by a thread of its own so that a slow output holds up no request.
 
-use std::io::{IsTerminal, Write};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+mod buffer;
+mod line;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
-
+use super::line::in_room;
+use super::outcome::End;
+use super::stdout::Stdout;
 use super::{Metrics, Outcome};
+use buffer::Buffer;
 
-/// How many lines may wait for the output. What comes while they do is dropped and counted.
-const WAITING_LINES: usize = 8192;
+/// How long the program's end may wait for an output that does not keep up.
+const LONGEST_FLUSH: Duration = Duration::from_secs(1);
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +35,7 @@ impl LogFormat {
     }
 }
 
-/// Where access log lines go.
+/// Where access log lines go. Dropping it ends its thread, once all is written.
 #[derive(Debug)]
 pub struct AccessLog(Output);
 
@@ -36,19 +43,8 @@ pub struct AccessLog(Output);
 enum Output {
     Off,
     Memory(Arc<Mutex<Vec<String>>>),
-    Thread(SyncSender<Item>, LogFormat),
+    Thread(Arc<Buffer>, LogFormat),
 }
-
-/// What the thread is handed.
-#[derive(Debug)]
-enum Item {
-    Line(String),
-    /// Everything before this is written; say so.
-    Flush(SyncSender<()>),
-}
-
-/// How long the program's end may wait for an output that does not keep up.
-const LONGEST_FLUSH: Duration = Duration::from_secs(1);
 
 impl AccessLog {
     /// No log.
@@ -64,10 +60,23 @@ impl AccessLog {
 
     /// A log on standard output. An output that fails ends the log, not the program.
     pub fn stdout() -> Self {
-        let (sender, items) = sync_channel(WAITING_LINES);
-        let format = LogFormat::for_output(&std::io::stdout());
-        match std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_out(&items)) {
-            Ok(_) => Self(Output::Thread(sender, format)),
+        let format = LogFormat::for_output(&io::stdout());
+        match Stdout::open() {
+            Ok(output) => Self::to(output, format),
+            Err(error) => {
+                tracing::warn!(%error, "no standard output for the access log; going on without it");
+                Self::off()
+            }
+        }
+    }
+
+    /// A log on `output`, which a thread writes whole lines to. Lines that come close together are written together; one that
+    /// comes alone is written at once.
+    pub fn to(output: impl Write + Send + 'static, format: LogFormat) -> Self {
+        let buffer = Arc::new(Buffer::default());
+        let lines = buffer.clone();
+        match std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_out(&lines, output)) {
+            Ok(_) => Self(Output::Thread(buffer, format)),
             Err(error) => {
                 tracing::warn!(%error, "no thread for the access log; going on without it");
                 Self::off()
@@ -77,24 +86,29 @@ impl AccessLog {
 
     /// Waits until every line so far is written, 1 s at most. Blocks; for the end of the program.
     pub(super) fn flush(&self) {
-        if let Output::Thread(sender, _) = &self.0 {
+        if let Output::Thread(buffer, _) = &self.0 {
             let (done, written) = sync_channel(1);
-            if sender.try_send(Item::Flush(done)).is_err() || written.recv_timeout(LONGEST_FLUSH).is_err() {
+            buffer.flush(done);
+            if written.recv_timeout(LONGEST_FLUSH).is_err() {
                 tracing::warn!("the last lines of the access log may be missing: its output does not keep up");
             }
         }
     }
 
-    pub(super) fn write(&self, outcome: &Outcome, metrics: &Metrics) {
+    pub(super) fn write(&self, outcome: &Outcome, end: &End, metrics: &Metrics) {
         match &self.0 {
             Output::Off => {}
-            Output::Memory(lines) => lines.lock().unwrap_or_else(PoisonError::into_inner).push(json(outcome)),
-            Output::Thread(sender, format) => {
-                let line = match format {
-                    LogFormat::Text => text(outcome),
-                    LogFormat::Json => json(outcome) + "\n",
+            Output::Memory(lines) => {
+                let line =
+                    in_room(|room| line::json(room, outcome, end), |line| String::from_utf8_lossy(line.trim_ascii_end()).into());
+                lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+            Output::Thread(buffer, format) => {
+                let write = match format {
+                    LogFormat::Text => line::text,
+                    LogFormat::Json => line::json,
                 };
-                if sender.try_send(Item::Line(line)).is_err() {
+                if !in_room(|room| write(room, outcome, end), |line| buffer.push(line)) {
                     metrics.log_line_dropped();
                 }
             }
@@ -102,77 +116,24 @@ impl AccessLog {
     }
 }
 
-fn write_out(items: &Receiver<Item>) {
-    let mut output = std::io::stdout().lock();
-    for item in items {
-        match item {
-            Item::Line(line) if output.write_all(line.as_bytes()).and_then(|()| output.flush()).is_ok() => {}
-            Item::Line(_) => {
-                tracing::warn!("standard output is gone; the access log ends here");
-                return;
-            }
-            // Who asked may have stopped waiting.
-            Item::Flush(done) => drop(done.send(())),
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        if let Output::Thread(buffer, _) = &self.0 {
+            buffer.close();
         }
     }
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
-    time: String,
-    id: &'a str,
-    source: Option<std::net::IpAddr>,
-    endpoint: Option<&'a str>,
-    method: &'a str,
-    path: &'a str,
-    registry: Option<&'a str>,
-    repository: Option<&'a str>,
-    status: u16,
-    cache: Option<&'static str>,
-    sent: u64,
-    seconds: f64,
-    user_agent: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-}
-
-fn json(outcome: &Outcome) -> String {
-    let (caller, target) = (outcome.caller.as_ref(), outcome.target.as_ref());
-    let line = Line {
-        time: now(),
-        id: &outcome.id,
-        source: caller.map(|caller| caller.source.ip()),
-        endpoint: caller.map(|caller| caller.endpoint.as_str()),
-        method: &outcome.method,
-        path: &outcome.path,
-        registry: target.map(|target| target.registry.as_str()),
-        repository: target.map(|target| target.repository.as_str()),
-        status: outcome.status,
-        cache: outcome.served.map(crate::request::Served::as_str),
-        sent: outcome.sent,
-        seconds: (outcome.elapsed().as_secs_f64() * 1e6).round() / 1e6,
-        user_agent: outcome.user_agent.as_deref(),
-        reason: outcome.reason.as_deref(),
-    };
-    serde_json::to_string(&line).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
-}
-
-fn text(outcome: &Outcome) -> String {
-    let source = outcome.caller.as_ref().map_or_else(|| "-".to_owned(), |caller| caller.source.ip().to_string());
-    let cache = outcome.served.map_or("-", crate::request::Served::as_str);
-    let reason = outcome.reason.as_ref().map_or_else(String::new, |reason| format!("  {reason}"));
-    format!(
-        "{} {source} {} {} {} {cache} {} B {:.3} s{reason}\n",
-        now(),
-        outcome.method,
-        outcome.path,
-        outcome.status,
-        outcome.sent,
-        outcome.elapsed().as_secs_f64()
-    )
-}
-
-/// RFC 3339, UTC, milliseconds.
-fn now() -> String {
-    format!("{:.3}", jiff::Timestamp::now())
+fn write_out(buffer: &Buffer, mut output: impl Write) {
+    let mut lines = Vec::new();
+    while let Some(done) = buffer.take(&mut lines) {
+        if output.write_all(&lines).and_then(|()| output.flush()).is_err() {
+            tracing::warn!("standard output is gone; the access log ends here");
+            return buffer.fail();
+        }
+        for done in done {
+            // Who asked may have stopped waiting.
+            let _ = done.send(());
+        }
+    }
 }

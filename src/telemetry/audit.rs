@@ -9,7 +9,6 @@
 mod chain;
 mod error;
 mod file;
-mod line;
 mod link;
 mod output;
 mod queue;
@@ -28,14 +27,17 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::line::in_room;
 use super::metrics::AuditMetrics;
+use super::outcome::End;
+use super::stdout::Stdout;
 use super::{Health, Outcome, RefusedConnection};
 use crate::config::{self, AuditOutput, WhenFull};
 use chain::Chain;
 pub use error::{AuditError, Problem};
 use file::LogFile;
 pub use link::{Hash, NotAHash};
-use output::{Output, Stdout};
+use output::Output;
 use queue::Queue;
 use record::EventId;
 pub use verify::{Broken, Tail, Verified, VerifyError, rotated, verify};
@@ -112,17 +114,21 @@ impl AuditLog {
     }
 
     /// Records a request. Never waits: without a place of its own and none free, the record is dropped and counted.
-    pub(super) fn request(&self, outcome: &mut Outcome) {
-        if self.takes(std::mem::take(&mut outcome.place)) {
-            self.queue.push(&record::of_request(outcome, self.next_id()));
+    pub(super) fn request(&self, outcome: &Outcome, end: &End, place: Place) {
+        if self.takes(place) {
+            self.leave(|room| record::of_request(room, outcome, end, self.next_id()));
         }
     }
 
     /// Records a refused connection. Never waits.
     pub(super) fn connection(&self, refused: &RefusedConnection) {
         if self.takes(Place::default()) {
-            self.queue.push(&record::of_connection(refused, self.next_id()));
+            self.leave(|room| record::of_connection(room, refused, self.next_id()));
         }
+    }
+
+    fn leave(&self, record: impl FnOnce(&mut Vec<u8>)) {
+        in_room(record, |line| self.queue.push(line));
     }
 
     fn next_id(&self) -> EventId {

@@ -3,6 +3,7 @@
 //! Labels never hold what a stranger chooses: registries are the configured names, everything else is a word of ours.
 
 mod audit;
+mod request;
 
 use std::time::Duration;
 
@@ -10,9 +11,10 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::outcome::End;
 use super::{Health, Outcome};
-use crate::request::Served;
 pub(super) use audit::AuditMetrics;
+use request::RequestMetrics;
 
 /// How an exchange with an upstream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +63,7 @@ impl UpstreamResult {
 /// The process's metrics, in a registry of their own so that tests never share one.
 pub struct Metrics {
     registry: Registry,
-    requests: IntCounterVec,
-    request_seconds: HistogramVec,
-    first_byte_seconds: HistogramVec,
-    sent_bytes: IntCounterVec,
-    saved_bytes: IntCounterVec,
-    hits: IntCounterVec,
+    requests: RequestMetrics,
     reloads: IntCounterVec,
     limited: IntCounterVec,
     joins: IntCounter,
@@ -136,24 +133,7 @@ impl Metrics {
     pub(super) fn new() -> Self {
         let make = Maker(Registry::new());
         let metrics = Self {
-            requests: make.counters(
-                "roadstead_requests_total",
-                "Requests answered on the data listeners.",
-                &["registry", "action", "status", "cache"],
-            ),
-            request_seconds: make.histograms("roadstead_request_seconds", "Time from request to last byte.", &["action"]),
-            first_byte_seconds: make.histograms(
-                "roadstead_first_byte_seconds",
-                "Time from request to the head of the answer.",
-                &["action"],
-            ),
-            sent_bytes: make.counters("roadstead_sent_bytes_total", "Body bytes sent to clients.", &["registry"]),
-            saved_bytes: make.counters(
-                "roadstead_saved_bytes_total",
-                "Body bytes sent to clients that no upstream had to send for them.",
-                &["registry"],
-            ),
-            hits: make.counters("roadstead_cache_total", "Answers by where they came from.", &["action", "cache"]),
+            requests: RequestMetrics::new(&make),
             reloads: make.counters(
                 "roadstead_reloads_total",
                 "Times a changed configuration was taken on, or was not.",
@@ -319,23 +299,8 @@ impl Metrics {
         self.log_lines_dropped.inc();
     }
 
-    pub(super) fn record(&self, outcome: &Outcome) {
-        let action = outcome.action.map_or("other", crate::request::Action::as_str);
-        let cache = outcome.served.map_or("none", Served::as_str);
-        let registry = outcome.registry_label.as_deref().unwrap_or("none");
-        let mut digits = [0; 3];
-        self.requests.with_label_values(&[registry, action, status_text(outcome.status, &mut digits), cache]).inc();
-        self.request_seconds.with_label_values(&[action]).observe(outcome.started.elapsed().as_secs_f64());
-        if let Some(at) = outcome.first_byte {
-            self.first_byte_seconds.with_label_values(&[action]).observe((at - outcome.started).as_secs_f64());
-        }
-        self.sent_bytes.with_label_values(&[registry]).inc_by(outcome.sent);
-        if let Some(served) = outcome.served {
-            self.hits.with_label_values(&[action, cache]).inc();
-            if served != Served::Miss {
-                self.saved_bytes.with_label_values(&[registry]).inc_by(outcome.sent);
-            }
-        }
+    pub(super) fn record(&self, outcome: &Outcome, end: &End) {
+        self.requests.record(outcome, end);
     }
 
     /// All metrics in the Prometheus text format.
@@ -349,14 +314,6 @@ impl Metrics {
             Err(error) => format!("# metrics could not be written: {error}\n"),
         }
     }
-}
-
-/// The three digits of a status without an allocation. 0 stands for a request whose client left before an answer.
-fn status_text(status: u16, digits: &mut [u8; 3]) -> &str {
-    for (place, divisor) in digits.iter_mut().zip([100, 10, 1]) {
-        *place = b'0' + u8::try_from(status / divisor % 10).unwrap_or(0);
-    }
-    std::str::from_utf8(digits).unwrap_or("000")
 }
 
 #[cfg(test)]
@@ -380,12 +337,5 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-    }
-
-    #[test]
-    fn a_status_is_three_digits() {
-        let mut digits = [0; 3];
-        assert_eq!(status_text(206, &mut digits), "206");
-        assert_eq!(status_text(0, &mut digits), "000");
     }
 }

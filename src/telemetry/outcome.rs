@@ -1,9 +1,12 @@
 //! One value per request tells the whole story: opened when the request is read, recorded when it is dropped.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Place, Telemetry, text};
+use jiff::Timestamp;
+
+use super::{Place, RequestId, Telemetry, text};
 use crate::oci::{Digest, ErrorCode};
 use crate::request::{Action, Caller, Decision, Served, Target};
 
@@ -12,10 +15,10 @@ use crate::request::{Action, Caller, Decision, Served, Target};
 #[derive(Debug)]
 pub struct Outcome {
     telemetry: Arc<Telemetry>,
-    /// Name of this request in every log and in `X-Request-Id`: 16 hexadecimal digits.
-    pub id: String,
+    /// Name of this request in every log and in `X-Request-Id`.
+    pub id: RequestId,
     /// The method as sent, shortened.
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// Path and query as sent, shortened, without what could break a log line or be a secret.
     pub path: String,
     /// The client's own name for itself, shortened.
@@ -23,7 +26,7 @@ pub struct Outcome {
     /// Who asks.
     pub caller: Option<Caller>,
     /// The configured registry's name, for metrics.
-    pub registry_label: Option<String>,
+    pub registry_label: Option<Arc<str>>,
     /// What was asked for, where that could be understood.
     pub target: Option<Target>,
     /// What was to be done.
@@ -31,7 +34,7 @@ pub struct Outcome {
     /// The digest that the tag which was asked for meant.
     pub resolved: Option<Digest>,
     /// What the manifest was served as.
-    pub media_type: Option<String>,
+    pub media_type: Option<Arc<str>>,
     /// What the policy said, where it was asked.
     pub decision: Option<Decision>,
     /// Where the answer came from.
@@ -54,8 +57,8 @@ impl Outcome {
     pub fn open(telemetry: &Arc<Telemetry>, method: &str, path: &str) -> Self {
         Self {
             telemetry: telemetry.clone(),
-            id: format!("{:016x}", rand::random::<u64>()),
-            method: text::printable(method),
+            id: RequestId::random(),
+            method: text::method(method),
             path: text::target(path),
             user_agent: None,
             caller: None,
@@ -83,10 +86,10 @@ impl Outcome {
     }
 
     /// Notes what is asked for.
-    pub fn target(&mut self, target: &Target, registry_label: String) {
+    pub fn target(&mut self, target: &Target, registry_label: impl Into<Arc<str>>) {
         self.action = Some(target.action());
         self.target = Some(target.clone());
-        self.registry_label = Some(registry_label);
+        self.registry_label = Some(registry_label.into());
     }
 
     /// Has the audit log take this request's record at `place`.
@@ -99,20 +102,24 @@ impl Outcome {
         self.status = status;
         self.first_byte = Some(Instant::now());
     }
+}
 
-    /// Time since the request was read.
-    pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
-    }
+/// When a request ended, for all that is told of it.
+pub(super) struct End {
+    pub(super) time: Timestamp,
+    /// Since it was read.
+    pub(super) elapsed: Duration,
 }
 
 impl Drop for Outcome {
     fn drop(&mut self) {
-        let telemetry = self.telemetry.clone();
-        telemetry.metrics.record(self);
-        telemetry.access.write(self, &telemetry.metrics);
+        let end = End { time: Timestamp::now(), elapsed: self.started.elapsed() };
+        let place = std::mem::take(&mut self.place);
+        let telemetry = &self.telemetry;
+        telemetry.metrics.record(self, &end);
+        telemetry.access.write(self, &end, &telemetry.metrics);
         if let Some(audit) = &telemetry.audit {
-            audit.request(self);
+            audit.request(self, &end, place);
         }
     }
 }
@@ -130,7 +137,7 @@ mod tests {
         outcome.answered(200);
         outcome.sent = 5;
         outcome.served = Some(Served::Hit);
-        outcome.registry_label = Some("docker.io".to_owned());
+        outcome.registry_label = Some("docker.io".into());
         drop(outcome);
         drop(Outcome::open(&telemetry, "GET", "/gone"));
         let text = telemetry.metrics.render(&telemetry.health);

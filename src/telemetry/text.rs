@@ -1,5 +1,7 @@
 //! What strangers wrote, as it may stand in a log: short, on one line, and without what may be a secret.
 
+use std::borrow::Cow;
+
 /// What a stranger wrote is kept to this many characters in logs.
 const MAX_TEXT: usize = 512;
 
@@ -15,6 +17,15 @@ pub(super) fn printable(text: &str) -> String {
         return text.to_owned();
     }
     text.chars().take(MAX_TEXT).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A method, shortened. Those that are asked for are not copied.
+pub(super) fn method(method: &str) -> Cow<'static, str> {
+    match method {
+        "GET" => "GET".into(),
+        "HEAD" => "HEAD".into(),
+        _ => printable(method).into(),
+    }
 }
 
 /// The beginning of `text` that is no longer than what is kept.

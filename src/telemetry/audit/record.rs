@@ -3,9 +3,12 @@
 //! The line is made where the request ends, and not by the thread that writes it: to hand texts over to be freed elsewhere
 //! would cost more than to write them down here.
 
-use super::line::{Line, key};
+use jiff::Timestamp;
+
 use crate::oci::Reference;
 use crate::request::{Caller, Cloud, Endpoint, Item, Principal, Target};
+use crate::telemetry::line::{Line, key};
+use crate::telemetry::outcome::End;
 use crate::telemetry::text::shortened;
 use crate::telemetry::{Outcome, RefusedConnection};
 
@@ -13,8 +16,6 @@ use crate::telemetry::{Outcome, RefusedConnection};
 const SCHEMA: &str = "\"schema\":1";
 /// Of a caller's proved names so many are recorded, the last among them: that is its user, where it has one.
 const MOST_PRINCIPALS: usize = 16;
-/// Most lines are shorter than this, in bytes.
-const USUAL: usize = 1024;
 
 /// The name of a record: that of the run of the program, and its number there.
 #[derive(Clone, Copy, Debug)]
@@ -23,9 +24,9 @@ pub(super) struct EventId {
     pub(super) number: u64,
 }
 
-/// The line of a request that ends now, with its newline.
-pub(super) fn of_request(outcome: &Outcome, id: EventId) -> Vec<u8> {
-    let mut line = begin("request", id);
+/// Writes the line of a request that ended, with its newline.
+pub(super) fn of_request(room: &mut Vec<u8>, outcome: &Outcome, end: &End, id: EventId) {
+    let mut line = begin(room, "request", end.time, id);
     line.word(key!("request_id"), &outcome.id);
     if let Some(caller) = &outcome.caller {
         write_caller(&mut line, caller);
@@ -44,33 +45,33 @@ pub(super) fn of_request(outcome: &Outcome, id: EventId) -> Vec<u8> {
         line.text(key!("statement"), &decision.statement);
         line.text(key!("policy"), &decision.policy);
     }
-    write_answer(&mut line, outcome);
+    write_answer(&mut line, outcome, end);
     line.optional(key!("user_agent"), outcome.user_agent.as_deref());
     if let Some(code) = outcome.error_code {
         line.word(key!("error_code"), code.as_str());
     }
     line.optional(key!("reason"), outcome.reason.as_deref().map(shortened));
-    line.end()
+    line.end();
 }
 
-/// The line of a connection that is refused now, with its newline.
-pub(super) fn of_connection(refused: &RefusedConnection, id: EventId) -> Vec<u8> {
-    let mut line = begin("connection", id);
+/// Writes the line of a connection that is refused now, with its newline.
+pub(super) fn of_connection(room: &mut Vec<u8>, refused: &RefusedConnection, id: EventId) {
+    let mut line = begin(room, "connection", Timestamp::now(), id);
     write_caller(&mut line, &refused.caller);
     line.word(key!("error_code"), refused.reason);
     line.text(key!("reason"), shortened(&refused.detail));
-    line.end()
+    line.end();
 }
 
-fn begin(event: &str, id: EventId) -> Line {
-    let mut line = Line::begin(USUAL, SCHEMA);
-    line.time(key!("time"), jiff::Timestamp::now());
+fn begin<'a>(room: &'a mut Vec<u8>, event: &str, time: Timestamp, id: EventId) -> Line<'a> {
+    let mut line = Line::begin(room, SCHEMA);
+    line.time(key!("time"), time);
     line.word(key!("event"), event);
     line.pair(key!("event_id"), id.run, id.number);
     line
 }
 
-fn write_answer(line: &mut Line, outcome: &Outcome) {
+fn write_answer(line: &mut Line, outcome: &Outcome, end: &End) {
     if outcome.status > 0 {
         line.number(key!("status"), u64::from(outcome.status));
     }
@@ -78,14 +79,14 @@ fn write_answer(line: &mut Line, outcome: &Outcome) {
     if let Some(served) = outcome.served {
         line.word(key!("cache"), served.as_str());
     }
-    line.milliseconds(key!("duration_ms"), outcome.elapsed());
+    line.milliseconds(key!("duration_ms"), end.elapsed);
 }
 
 fn write_caller(line: &mut Line, caller: &Caller) {
     line.text(key!("listener"), &caller.listener);
     write_endpoint(line, &caller.endpoint);
-    line.address(key!("peer_ip"), caller.peer);
-    line.address(key!("client_ip"), caller.source);
+    line.address(key!("peer_ip"), caller.peer.ip().to_canonical());
+    line.address(key!("client_ip"), caller.source.ip().to_canonical());
     line.number(key!("client_port"), u64::from(caller.source.port()));
     if caller.is_probe {
         line.truth(key!("probe"));

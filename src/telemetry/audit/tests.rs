@@ -118,7 +118,7 @@ fn allowed(telemetry: &Arc<Telemetry>) {
     outcome.caller(&caller, Some("containerd/2.0 \"x\""));
     outcome.target(&target(Item::Manifest(Reference::Tag("v1".parse().unwrap()))), "ghcr.io".to_owned());
     outcome.resolved = Some(D.parse().unwrap());
-    outcome.media_type = Some("application/vnd.oci.image.index.v1+json".to_owned());
+    outcome.media_type = Some("application/vnd.oci.image.index.v1+json".into());
     outcome.decision = decision(Verdict::Allow, "payments");
     outcome.served = Some(Served::Hit);
     outcome.answered(200);
@@ -246,7 +246,7 @@ fn a_batch_is_linked_by_count_and_by_time() {
 fn standard_output_gets_whole_lines_in_pieces_that_pipes_keep() {
     let folder = tempfile::tempdir().unwrap();
     let file = std::fs::File::create(folder.path().join("out")).unwrap();
-    let mut stdout = output::Stdout::of(file);
+    let mut stdout = Stdout::of(file);
     let lines = "x".repeat(99) + "\n";
     assert_eq!(stdout.write(lines.repeat(100).as_bytes()).unwrap(), 4000);
     assert_eq!(stdout.write(("x".repeat(9000) + "\ny\n").as_bytes()).unwrap(), 9001);

@@ -1,13 +1,34 @@
 //! A line of JSON, written with as little work as there can be.
 
-use std::net::SocketAddr;
+use std::cell::Cell;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::Offset;
 
+use super::stamp;
+use super::text::shortened;
 use crate::oci::Digest;
-use crate::telemetry::text::shortened;
+
+thread_local! {
+    /// Where each line of this thread is made.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+/// Most lines are shorter than this, in bytes. Room that grew beyond it is not kept.
+const USUAL: usize = 1024;
+
+/// Has a line made by `write`, and hands it to `leave`, in memory that the thread keeps for the next one.
+pub(super) fn in_room<T>(write: impl FnOnce(&mut Vec<u8>), leave: impl FnOnce(&[u8]) -> T) -> T {
+    // A thread that ends may have given its room back.
+    let mut room = ROOM.try_with(Cell::take).unwrap_or_default();
+    room.clear();
+    room.reserve(USUAL);
+    write(&mut room);
+    let left = leave(&room);
+    room.shrink_to(4 * USUAL);
+    let _ = ROOM.try_with(|kept| kept.set(room));
+    left
+}
 
 /// What stands in front of a member's value, in one piece: its name, with a comma before it. `key!("a" "b")` begins the object
 /// `a` with the member `b`.
@@ -22,21 +43,19 @@ macro_rules! key {
 pub(super) use key;
 
 /// A JSON object being written in one line, member by member, each after its [`key`].
-pub(super) struct Line(Vec<u8>);
+pub(super) struct Line<'room>(&'room mut Vec<u8>);
 
-impl Line {
-    /// An object with a first member, and room for so many bytes.
-    pub(super) fn begin(room: usize, member: &str) -> Self {
-        let mut bytes = Vec::with_capacity(room);
+impl<'room> Line<'room> {
+    /// An object that begins with `member`: a whole one, or its name, whose value is written after an empty key.
+    pub(super) fn begin(bytes: &'room mut Vec<u8>, member: &str) -> Self {
         bytes.push(b'{');
         bytes.extend_from_slice(member.as_bytes());
         Self(bytes)
     }
 
-    /// The whole line, with its newline.
-    pub(super) fn end(mut self) -> Vec<u8> {
+    /// Ends the line, with its newline.
+    pub(super) fn end(self) {
         self.0.extend_from_slice(b"}\n");
-        self.0
     }
 
     /// Ends an object within.
@@ -83,6 +102,17 @@ impl Line {
         }
     }
 
+    /// A value that `write` writes, or `null`.
+    pub(super) fn or_null<T>(&mut self, key: &str, value: Option<T>, write: impl FnOnce(&mut Self, &str, T)) {
+        match value {
+            Some(value) => write(self, key, value),
+            None => {
+                self.raw(key);
+                self.raw("null");
+            }
+        }
+    }
+
     /// A list of texts, each shortened.
     pub(super) fn texts<'a>(&mut self, key: &str, values: impl Iterator<Item = &'a str>) {
         self.raw(key);
@@ -111,10 +141,14 @@ impl Line {
         self.0.push(b'"');
     }
 
-    /// An address without its port.
-    pub(super) fn address(&mut self, key: &str, address: SocketAddr) {
+    pub(super) fn address(&mut self, key: &str, address: IpAddr) {
         self.raw(key);
-        self.json(&address.ip().to_canonical());
+        let IpAddr::V4(address) = address else { return self.json(&address) };
+        for (before, octet) in (*b"\"...").into_iter().zip(address.octets()) {
+            self.0.push(before);
+            self.json(&octet);
+        }
+        self.0.push(b'"');
     }
 
     pub(super) fn digest(&mut self, key: &str, digest: &Digest) {
@@ -133,17 +167,10 @@ impl Line {
 
     /// RFC 3339, UTC, milliseconds.
     pub(super) fn time(&mut self, key: &str, time: Timestamp) {
-        let at = Offset::UTC.to_datetime(time);
         self.raw(key);
         self.0.push(b'"');
-        self.digits::<4>(at.year().unsigned_abs().into());
-        for (before, value) in [(b'-', at.month()), (b'-', at.day()), (b'T', at.hour()), (b':', at.minute()), (b':', at.second())] {
-            self.0.push(before);
-            self.digits::<2>(value.unsigned_abs().into());
-        }
-        self.0.push(b'.');
-        self.digits::<3>(at.millisecond().unsigned_abs().into());
-        self.0.extend_from_slice(b"Z\"");
+        self.0.extend_from_slice(&stamp::of(time));
+        self.0.push(b'"');
     }
 
     /// A number with three decimals.
@@ -152,6 +179,20 @@ impl Line {
         self.number(key, micros / 1000);
         self.0.push(b'.');
         self.digits::<3>(micros % 1000);
+    }
+
+    /// Seconds, rounded to six decimals, as `serde_json` writes a floating-point number.
+    pub(super) fn seconds(&mut self, key: &str, time: Duration) {
+        let micros = (time.as_secs_f64() * 1e6).round() as u64;
+        if (1..10).contains(&micros) {
+            self.number(key, micros);
+            return self.raw("e-6");
+        }
+        self.number(key, micros / 1_000_000);
+        self.0.push(b'.');
+        self.digits::<6>(micros % 1_000_000);
+        let zeros = self.0.iter().rev().take(5).take_while(|digit| **digit == b'0').count();
+        self.0.truncate(self.0.len() - zeros);
     }
 
     /// The last `N` decimal digits.
@@ -176,10 +217,11 @@ mod tests {
 
     use super::*;
 
-    fn value(write: impl Fn(&mut Line)) -> serde_json::Value {
-        let mut line = Line::begin(0, "\"a\":1");
+    fn value(write: impl FnOnce(&mut Line)) -> serde_json::Value {
+        let mut bytes = Vec::new();
+        let mut line = Line::begin(&mut bytes, "\"a\":1");
         write(&mut line);
-        let bytes = line.end();
+        line.end();
         assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1);
         serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["k"].clone()
     }
@@ -202,7 +244,7 @@ mod tests {
         assert_eq!(value(|line| line.milliseconds(key!("k"), Duration::from_micros(12_034))).to_string(), "12.034");
         assert_eq!(value(|line| line.milliseconds(key!("k"), Duration::ZERO)).to_string(), "0.0");
         assert_eq!(value(|line| line.pair(key!("k"), 0xa, 7)), "0000000a-7");
-        assert_eq!(value(|line| line.address(key!("k"), "[::ffff:10.0.0.1]:5".parse().unwrap())), "10.0.0.1");
+        assert_eq!(value(|line| line.address(key!("k"), "10.0.0.1".parse().unwrap())), "10.0.0.1");
         let digest = format!("sha256:{}", "0f".repeat(32));
         assert_eq!(value(|line| line.digest(key!("k"), &digest.parse().unwrap())), digest);
     }
