@@ -77,6 +77,8 @@ pub struct Report {
     first_byte_us: Summary,
     errors: u64,
     first_error: Option<String>,
+    /// Processor time that this process itself has used, user and system.
+    cpu_seconds: f64,
     /// Connections that were closed between two answers, and made again.
     reconnects: u64,
 }
@@ -107,9 +109,17 @@ impl Seen {
             first_byte_us: self.first.summary(),
             errors: self.errors,
             first_error: self.first_error,
+            cpu_seconds: cpu_seconds().unwrap_or_default(),
             reconnects: self.reconnects,
         }
     }
+}
+
+/// Processor time of this process, in Linux's hundredths of a second.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(2);
+    fields.map(|ticks| ticks.parse::<f64>().ok()).sum::<Option<f64>>().map(|ticks| ticks / 100.0)
 }
 
 /// Runs a plan on this thread.
