@@ -3,46 +3,16 @@
 import functools
 
 import load
+from field import Field
 from measures import Row, Target, interleaved, measured
 from ours import Roadstead
-from peers import NginxCache, NginxStatic, Registry, Varnish
+from peers import NginxCache, NginxCachePushing, NginxStatic, Registry, Varnish
 from upstream import MEBIBYTE, Upstream
 
 BIG = 256 * MEBIBYTE
 SMALL = 64 << 10
 BYTES = ("bytes_per_second", "cpu_per_gb", "peak", "busy")
 REQUESTS = ("requests_per_second", "p50", "p99", "cpu_per_request", "peak", "busy")
-
-
-class Field:
-    """Servers that stand side by side before one upstream, for the time of a `with` block."""
-
-    def __init__(self, bench, kinds, upstream, tls=None):
-        self.bench, self.upstream = bench, upstream
-        self.servers = [kind(bench.place, upstream, tls) for kind in kinds]
-
-    def __enter__(self):
-        for server in self.servers:
-            server.start()
-        return self
-
-    def __exit__(self, *_):
-        for server in reversed(self.servers):
-            server.stop()
-        self.upstream.stop()
-
-    def warm(self, paths):
-        """Has each server fetch what will be asked for."""
-        for server in self.servers:
-            server.warm(paths)
-
-    def hits(self, paths, connections, **options):
-        """The series of all servers under the load of so many connections."""
-        def run(server):
-            ask = functools.partial(load.requests, server.address, paths, connections=connections, **options)
-            ask(seconds=self.bench.seconds / 8)
-            return measured(server, functools.partial(ask, seconds=self.bench.seconds))
-        return interleaved(self.bench.pairs, {server.name: functools.partial(run, server) for server in self.servers})
 
 
 def manifests(bench):
@@ -74,7 +44,7 @@ def big_blobs(bench):
 
 def small_blobs(bench):
     """Hot blobs of 64 KiB, 64 connections."""
-    with Field(bench, [Roadstead, NginxCache, Varnish, Registry], Upstream(bench.place, blobs=[(SMALL, 200)])) as field:
+    with Field(bench, [Roadstead, NginxCachePushing, Varnish, Registry], Upstream(bench.place, blobs=[(SMALL, 200)])) as field:
         paths = field.upstream.blobs(SMALL)
         field.warm(paths)
         row = Row("hot 64 KiB blobs, 64 connections", field.hits(paths, 64, length=SMALL), [

@@ -19,9 +19,12 @@ import sys
 import tempfile
 import traceback
 
+import cold
 import congestion
+import crowd
 import ground
 import hot
+import memory
 import report
 from certificates import Authority
 
@@ -30,6 +33,12 @@ SCENARIOS = {
     "big blobs": hot.big_blobs,
     "small blobs": hot.small_blobs,
     "tls": hot.tls,
+    "cold blob": cold.one,
+    "cold blob for many": cold.many,
+    "memory": memory.busy,
+    "idle connections": memory.idle,
+    "cold file": crowd.cold_file,
+    "slow readers": crowd.slow_readers,
 }
 
 
@@ -42,6 +51,10 @@ class Bench:
         self.seconds = 1.0 if quick else 4.0
         # How many downloads of 256 MiB make a measurement, where these are counted.
         self.downloads = 16 if quick else 48
+
+    def scaled(self, size):
+        """The size of something cold, which is smaller where the measurement is only tried."""
+        return size // 8 if self.quick else size
 
     def certificate(self):
         """A certificate for 127.0.0.1 and its key."""

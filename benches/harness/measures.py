@@ -19,6 +19,8 @@ FIGURES = {
     "per_connection": ("KiB/conn", 1, 1),
     "upstream": ("upstream x", 1, 3),
     "answer": ("answer s", 1, 3),
+    "disk": ("disk MB/s", 1e-6, 0),
+    "cut": ("readers cut", 1, 0),
     "busy": ("client busy", 1, 2),
 }
 

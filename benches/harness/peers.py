@@ -24,7 +24,7 @@ http {{
   client_body_temp_path {folder}/tmp; proxy_temp_path {folder}/tmp; fastcgi_temp_path {folder}/tmp;
   uwsgi_temp_path {folder}/tmp; scgi_temp_path {folder}/tmp;
   sendfile on;
-  tcp_nopush on;
+  tcp_nopush {nopush};
   keepalive_requests 1000000000;
   keepalive_timeout 600s;
   open_file_cache max=10000;
@@ -109,7 +109,7 @@ class Peer:
             fetch(f"http://{self.address}{path}")
 
     def file_of(self, path, size):
-        """The file in which it has the content of a path, which is the largest and has about this size."""
+        """The file in which it has the content of a path, which is of this size and the largest that it has."""
         del path
         found = [name for name in glob.glob(f"{self.folder}/**", recursive=True) if os.path.isfile(name)]
         largest = max(found, key=os.path.getsize)
@@ -124,11 +124,11 @@ class NginxStatic(Peer):
     """nginx with files of its own, by sendfile."""
 
     name = "nginx static"
-    _http, _server = "", "root {folder}/www; default_type application/octet-stream;"
+    _http, _server, _nopush = "", "root {folder}/www; default_type application/octet-stream;", "on"
 
     def command(self):
         values = {"folder": self.folder, "port": self.port, "tls_port": self.tls_port, "upstream": self.upstream.address,
-                  "certificate": self.tls[0], "key": self.tls[1]}
+                  "certificate": self.tls[0], "key": self.tls[1], "nopush": self._nopush}
         text = NGINX if self.tls[0] else "\n".join(line for line in NGINX.splitlines() if "ssl" not in line)
         pieces = {"log": LOG, "http": self._http, "server": self._server}
         pieces = {key: piece.format(**values) for key, piece in pieces.items()}
@@ -150,6 +150,12 @@ class NginxCache(NginxStatic):
 
     def warm(self, paths):
         Peer.warm(self, paths)
+
+
+class NginxCachePushing(NginxCache):
+    """The same for answers of a few segments: with tcp_nopush their last one waits 40 ms for an acknowledgement."""
+
+    _nopush = "off"
 
 
 class Varnish(Peer):
