@@ -1,5 +1,5 @@
 # Thin on purpose: the work is cargo's and that of scripts/.
-.PHONY: help run test simulate crash fuzz
+.PHONY: help run test simulate crash fuzz bench
 
 help: ## show these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 \t\2/p' Makefile
@@ -20,3 +20,7 @@ crash: ## kill -9 a hundred times while clients pull; ROUNDS=n for another numbe
 
 fuzz: ## a minute of random input for each parser; needs cargo-fuzz
 	@scripts/fuzz
+
+bench: ## measure beside nginx, varnish and docker-registry, an hour on a quiet machine; ARGS="--only manifests --quick"
+	@scripts/install-packages bench
+	@benches/run $(ARGS)
