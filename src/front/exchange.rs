@@ -1,6 +1,9 @@
 //! A request and its answer on a connection, as those see it who ask the handler and write what it says: pingora's session, or
 //! our own for the ordinary requests of HTTP/1.1.
 
+use std::fs::File;
+use std::io;
+
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
@@ -9,6 +12,7 @@ use pingora_http::ResponseHeader;
 
 use super::Cut;
 use super::client::Client;
+use super::io::Wire;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -41,17 +45,20 @@ pub(super) trait Exchange: Send {
     /// The version of HTTP that the client speaks.
     fn version(&self) -> Version;
 
-    /// Whether what goes to the socket directly is what the client gets.
-    fn is_plain_http1(&self) -> bool;
+    /// Whether bytes can go from a file to the client as they are.
+    fn takes_files(&self) -> bool;
 
-    /// Has the whole body, whose length is known, sent past this. Called before the head is written.
-    fn go_direct(&mut self);
+    /// Says that the body, of so many bytes, may come from files. Called before the head is written, if at all.
+    fn expect_files(&mut self, length: u64);
 
     /// Writes the head of the answer, or keeps it until there is something to go with it.
     fn head(&mut self, head: AnswerHead<'_>) -> impl Future<Output = Result<(), Cut>> + Send;
 
     /// Writes a piece of the body, which is not empty.
     fn body(&mut self, piece: Bytes) -> impl Future<Output = Result<(), Cut>> + Send;
+
+    /// Sends up to `count` bytes of `file` from `offset` on, and returns how many: at least one. Only where files are expected.
+    fn file(&mut self, file: &File, offset: u64, count: usize) -> impl Future<Output = io::Result<usize>> + Send;
 
     /// Sends what was kept so far, because what comes next is not there yet. A failure shows at the next write.
     fn push(&mut self) -> impl Future<Output = ()> + Send;
@@ -64,13 +71,16 @@ pub(super) trait Exchange: Send {
 pub(super) struct ByPingora<'a> {
     pub(super) session: &'a mut ServerSession,
     pub(super) client: &'a mut Client,
+    wire: &'a Wire,
+    /// Whether the body goes past pingora, to the socket.
+    direct: bool,
     /// Whether pingora flushes at the end only.
     holds_back: bool,
 }
 
 impl<'a> ByPingora<'a> {
-    pub(super) fn new(session: &'a mut ServerSession, client: &'a mut Client) -> Self {
-        Self { session, client, holds_back: false }
+    pub(super) fn new(session: &'a mut ServerSession, client: &'a mut Client, wire: &'a Wire) -> Self {
+        Self { session, client, wire, direct: false, holds_back: false }
     }
 }
 
@@ -79,14 +89,16 @@ impl Exchange for ByPingora<'_> {
         self.session.req_header().version
     }
 
-    fn is_plain_http1(&self) -> bool {
+    fn takes_files(&self) -> bool {
         self.session.stream().is_some_and(|stream| stream.get_ssl_digest().is_none())
     }
 
     /// Keeps pingora's body writer out of it: told that this is the answer to HEAD, it expects no body, sends the head at
     /// once, and leaves the connection in a state to be used again.
-    fn go_direct(&mut self) {
+    fn expect_files(&mut self, _length: u64) {
         self.session.req_header_mut().set_method(Method::HEAD);
+        self.wire.cork(true);
+        self.direct = true;
     }
 
     async fn head(&mut self, head: AnswerHead<'_>) -> Result<(), Cut> {
@@ -100,11 +112,20 @@ impl Exchange for ByPingora<'_> {
     }
 
     async fn body(&mut self, piece: Bytes) -> Result<(), Cut> {
+        if self.direct {
+            return self.wire.write_all(&piece).await.map_err(unsent);
+        }
         self.session.write_response_body(piece, false).await.map_err(unsent)
     }
 
+    async fn file(&mut self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+        self.wire.send_file(file, offset, count).await
+    }
+
     async fn push(&mut self) {
-        if self.holds_back {
+        if self.direct {
+            self.wire.cork(false);
+        } else if self.holds_back {
             // Of bodies with a length pingora flushes only the end, and TLS may hold back up to 64 KiB meanwhile. Its one way
             // to flush in between is a failed task, which changes nothing else and hands the failure back.
             let failure = pingora_core::Error::new_str("flush");

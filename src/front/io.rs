@@ -18,7 +18,7 @@ use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
 };
-use rustix::net::sockopt;
+use rustix::net::{SendFlags, sockopt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -149,6 +149,17 @@ impl Wire {
     pub(super) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = self.progress(|| self.tcp.try_write(bytes)).await?;
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+
+    /// Writes all of `bytes`, and leaves what does not fill a segment for the next write to go with. A dropped future may have
+    /// written a part.
+    pub(super) async fn write_more(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let write = || rustix::net::send(&self.tcp, bytes, SendFlags::MORE).map_err(io::Error::from);
+            let written = self.progress(write).await?;
             bytes = &bytes[written..];
         }
         Ok(())

@@ -112,7 +112,7 @@ impl Connection {
         let (mut outcome, mut client, admitted) = self.open(&mut session, head);
         let head_only = outcome.method == Method::HEAD.as_str();
         let turn = self.shared.requests.try_acquire();
-        let mut exchange = ByPingora::new(&mut session, &mut client);
+        let mut exchange = ByPingora::new(&mut session, &mut client, &self.wire);
         let answer = self.answer(&mut exchange, admitted, turn.is_ok(), &mut outcome).await?;
         if !client.finish_body(&mut session, self.shared.timeouts.body).await {
             self.end_after_answer(&mut session);
@@ -120,7 +120,7 @@ impl Connection {
             session.set_keepalive(None);
         }
         session.set_write_timeout(session.is_http2().then_some(self.shared.timeouts.stall));
-        let mut exchange = ByPingora::new(&mut session, &mut client);
+        let mut exchange = ByPingora::new(&mut session, &mut client, &self.wire);
         match Writer::new(&mut exchange, &self.wire, &mut outcome).send(answer, head_only).await {
             Ok(()) => finish(session, &mut outcome).await,
             Err(cut) => {

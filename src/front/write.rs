@@ -34,7 +34,7 @@ pub(super) struct Writer<'a, E> {
     exchange: &'a mut E,
     wire: &'a Wire,
     outcome: &'a mut Outcome,
-    /// Whether body bytes go straight to the socket.
+    /// Whether files go to the client as they are.
     direct: bool,
     /// Body bytes still to come, where the length is known.
     left: Option<u64>,
@@ -61,8 +61,12 @@ impl<'a, E: Exchange> Writer<'a, E> {
         if until_close {
             self.wire.reset_on_close(true);
         }
-        if !end && matches!(body, Body::Stream(_)) && length.is_some() && self.exchange.is_plain_http1() {
-            self.go_direct();
+        if let (Framing::Length(length), Body::Stream(_)) = (framing, &body)
+            && !end
+            && self.exchange.takes_files()
+        {
+            self.exchange.expect_files(length);
+            self.direct = true;
         }
         let id = self.outcome.id.as_str();
         self.exchange.head(AnswerHead { status, headers: &headers, id, framing, end }).await?;
@@ -74,7 +78,7 @@ impl<'a, E: Exchange> Writer<'a, E> {
             Body::Bytes(bytes) => self.chunk(Chunk::Bytes(bytes)).await?,
             Body::Stream(chunks) => self.stream(chunks).await?,
         }
-        self.complete()?;
+        self.complete().await?;
         if until_close {
             self.wire.reset_on_close(false);
         }
@@ -89,12 +93,6 @@ impl<'a, E: Exchange> Writer<'a, E> {
             None if self.exchange.version() == Version::HTTP_11 => Framing::Chunked,
             None => Framing::End,
         }
-    }
-
-    fn go_direct(&mut self) {
-        self.exchange.go_direct();
-        self.wire.cork(true);
-        self.direct = true;
     }
 
     async fn stream(&mut self, mut chunks: Box<dyn ChunkStream>) -> Result<(), Cut> {
@@ -114,7 +112,7 @@ impl<'a, E: Exchange> Writer<'a, E> {
         let next = match futures_util::poll!(&mut next) {
             Poll::Ready(next) => next,
             Poll::Pending => {
-                self.push().await;
+                self.exchange.push().await;
                 tokio::select! {
                     biased;
                     next = next => next,
@@ -125,14 +123,6 @@ impl<'a, E: Exchange> Writer<'a, E> {
         match next {
             Ok(next) => next.transpose(),
             Err(panic) => Err(Cut(super::session::panic_text(panic.as_ref()))),
-        }
-    }
-
-    async fn push(&mut self) {
-        if self.direct {
-            self.wire.cork(false);
-        } else {
-            self.exchange.push().await;
         }
     }
 
@@ -150,11 +140,7 @@ impl<'a, E: Exchange> Writer<'a, E> {
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE));
             let length = piece.len() as u64;
-            if self.direct {
-                self.wire.write_all(&piece).await.map_err(unsent)?;
-            } else {
-                self.exchange.body(piece).await?;
-            }
+            self.exchange.body(piece).await?;
             self.sent(length);
         }
         Ok(())
@@ -174,10 +160,10 @@ impl<'a, E: Exchange> Writer<'a, E> {
 
     async fn send_file(&mut self, file: &File, slice: Span) -> Result<u64, Cut> {
         let count = usize::try_from(slice.len()).unwrap_or(usize::MAX);
-        let sent = self.wire.send_file(file, slice.start, count).await;
+        let sent = self.exchange.file(file, slice.start, count).await;
         let sent = sent.map_err(|error| if file::is_damage(&error) { self.unread(&error) } else { unsent(error) })?;
         self.sent(sent as u64);
-        if sent == count {
+        if sent as u64 == SLICE {
             tokio::task::yield_now().await;
         }
         Ok(sent as u64)
@@ -200,9 +186,9 @@ impl<'a, E: Exchange> Writer<'a, E> {
         self.left = self.left.map(|left| left - bytes);
     }
 
-    fn complete(&self) -> Result<(), Cut> {
+    async fn complete(&mut self) -> Result<(), Cut> {
         if self.direct {
-            self.wire.cork(false);
+            self.exchange.push().await;
         }
         match self.left {
             None | Some(0) => Ok(()),

@@ -1,5 +1,6 @@
 //! An exchange that we carry ourselves: the connection, what was read ahead, and what waits to be written.
 
+use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ use crate::front::io::Wire;
 /// What is read at once, in bytes; an ordinary head fits. Kept for as long as the connection is open.
 const ROOM: usize = 4 << 10;
 
+/// A longer body takes several calls to be sent from a file, in bytes: only then is it worth two more to cork the socket.
+const ONE_SEND: u64 = 1 << 20;
+
 /// A connection of HTTP/1.1, carrying one request after the other.
 pub(super) struct Carried {
     stream: Stream,
@@ -31,7 +35,8 @@ pub(super) struct Carried {
     /// How the answer under way is sent.
     keep_alive: bool,
     chunked: bool,
-    direct: bool,
+    /// Whether full segments only leave the socket.
+    corked: bool,
     /// Whether the client is still listened to while its request is answered.
     listening: bool,
 }
@@ -48,7 +53,7 @@ impl Carried {
             kept: Vec::new(),
             keep_alive: true,
             chunked: false,
-            direct: false,
+            corked: false,
             listening: true,
         }
     }
@@ -75,7 +80,7 @@ impl Carried {
         self.gather();
         let (request, length) = Ordinary::read(&self.ahead)?;
         drop(self.ahead.split_to(length));
-        (self.chunked, self.direct, self.listening) = (false, false, true);
+        (self.chunked, self.corked, self.listening) = (false, false, true);
         Some(request)
     }
 
@@ -104,8 +109,12 @@ impl Carried {
 
     /// Everything read and not consumed in one place.
     fn gather(&mut self) {
-        let fresh = self.fresh.split().freeze();
-        self.ahead = if self.ahead.is_empty() { fresh } else { [&self.ahead[..], &fresh].concat().into() };
+        if self.ahead.is_empty() {
+            self.ahead = self.fresh.split().freeze();
+        } else if !self.fresh.is_empty() {
+            self.ahead = [&self.ahead[..], &self.fresh].concat().into();
+            self.fresh.clear();
+        }
     }
 
     /// Writes what is kept, then `body`, then `end`. After an error nothing is kept any more.
@@ -132,18 +141,21 @@ impl Exchange for Carried {
         Version::HTTP_11
     }
 
-    fn is_plain_http1(&self) -> bool {
+    fn takes_files(&self) -> bool {
         self.is_plain
     }
 
-    fn go_direct(&mut self) {
-        self.direct = true;
+    fn expect_files(&mut self, length: u64) {
+        self.corked = length > ONE_SEND;
+        if self.corked {
+            self.wire.cork(true);
+        }
     }
 
     async fn head(&mut self, head: AnswerHead<'_>) -> Result<(), Cut> {
         self.chunked = head.framing == Framing::Chunked && !head.end;
         write_head(&mut self.kept, &head, self.keep_alive);
-        if self.direct { self.flush().await.map_err(unsent) } else { Ok(()) }
+        Ok(())
     }
 
     async fn body(&mut self, piece: Bytes) -> Result<(), Cut> {
@@ -156,9 +168,20 @@ impl Exchange for Carried {
         self.write(&piece, end).await.map_err(unsent)
     }
 
+    async fn file(&mut self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+        if !self.kept.is_empty() {
+            self.wire.write_more(&self.kept).await?;
+            self.kept.clear();
+        }
+        self.wire.send_file(file, offset, count).await
+    }
+
     async fn push(&mut self) {
         // A failure shows at the next write.
         let _ = self.flush().await;
+        if self.corked {
+            self.wire.cork(false);
+        }
     }
 
     /// What comes is the next request, and kept. A client that sends it early is listened to no further.
