@@ -80,6 +80,7 @@ impl App {
         let upstreams = Upstreams::new(&config, guarded, telemetry.clone())?;
         let store = Store::open(&config.cache, telemetry.clone()).await?;
         let background = Background { store: store.clone(), tracker: TaskTracker::new(), stop: CancellationToken::new() };
+        background.tracker.spawn(upstreams.prepare());
         let mirror = Mirror::new(store, upstreams, telemetry.clone(), background.tracker.clone(), background.stop.clone());
         let live = Arc::new(Live::from_pointee(Snapshot::new(config.clone(), None)?));
         let entrances = config.listeners.iter().zip(&data).map(|(config, listener)| (config.name.clone(), listener.entrance()));

@@ -47,6 +47,10 @@ pub trait Exchange: Send + Sync + 'static {
     /// # Errors
     /// Where the way forbids the exchange or no answer could be had. An answer of any status is no error.
     async fn exchange(&self, way: &Way, request: Request) -> Result<Response, Error>;
+
+    /// Makes what the first exchange over `way` would else wait for. What cannot be made is tried again then. Dropping the future
+    /// leaves the rest undone.
+    async fn prepare(&self, _way: &Way) {}
 }
 
 /// What is sent.

@@ -110,8 +110,9 @@ impl Mirror {
         self.upstreams.load().renewed(config).map_err(|error| Error::new(Kind::Internal, error.to_string()))
     }
 
-    /// From now on `upstreams` are asked. What is under way goes on with those it began with.
+    /// From now on `upstreams` are asked. What is under way goes on with those it began with. Must be called on a runtime.
     pub fn ask(&self, upstreams: Upstreams) {
+        self.spawn(upstreams.prepare());
         self.upstreams.store(Arc::new(upstreams));
     }
 

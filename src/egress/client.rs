@@ -26,6 +26,11 @@ impl Client {
         Self { exchange, telemetry }
     }
 
+    /// Spares the first request over `way` what can be done before it is known. May be dropped at any time.
+    pub async fn prepare(&self, way: &Way) {
+        self.exchange.prepare(way).await;
+    }
+
     /// Sends `request` and returns at the head of the answer, 10 s at most. The answer's bytes are counted as they are read.
     /// Dropping the future gives up the exchange; it is then not counted.
     ///

@@ -82,6 +82,13 @@ impl Exchange for Guarded {
         let stream = answer.bytes_stream().map(move |item| item.map_err(|error| failure(&host, &by, error)));
         Ok(Response { status, headers, body: Body::from_stream(stream) })
     }
+
+    async fn prepare(&self, way: &Way) {
+        if way.proxied.is_empty() {
+            // What fails here fails again for the first request, which is told why.
+            let _ = self.direct(way).await;
+        }
+    }
 }
 
 /// A port in the URL overrides the resolver's, so a private endpoint's own port goes into the URL and the `Host` header

@@ -57,6 +57,11 @@ impl Shared {
         Arc::new(Self { config, way, client, via, connections, tokens })
     }
 
+    /// Spares the first question what can be done before it is known.
+    pub(super) async fn prepare(&self) {
+        self.client.prepare(&self.way).await;
+    }
+
     /// The registry at `host`, which stands for the `*` of a wildcard. `None` where that makes no URL.
     pub(super) fn registry(self: &Arc<Self>, host: &str) -> Option<Registry> {
         let realm = match &self.config.realm {
@@ -83,6 +88,10 @@ impl Registry {
     /// The same registry, asked with this `Via`.
     pub fn with_via(&self, via: HeaderValue) -> Self {
         Self { shared: self.shared.clone(), sources: self.sources.clone(), health: self.health.clone(), via }
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
     }
 
     /// How the registry is configured.

@@ -12,6 +12,8 @@ use crate::telemetry::Telemetry;
 
 /// How many hosts of wildcard registries are remembered. Strangers choose them.
 const MAX_CONCRETE: u64 = 1024;
+/// More registries than this are prepared by their first question: each then holds the system's certificates in memory.
+const MOST_PREPARED: usize = 8;
 
 /// All upstream registries.
 pub struct Upstreams {
@@ -59,6 +61,17 @@ impl Upstreams {
         Ok(Self { exact, suffixes, concrete: moka::sync::Cache::new(MAX_CONCRETE), via, client })
     }
 
+    /// Spares the first question to a registry some milliseconds, for the first few of them. Nothing fails for not having waited
+    /// for it; may be dropped at any time.
+    pub fn prepare(&self) -> impl Future<Output = ()> + Send + 'static {
+        let shared: Vec<_> = self.exact.values().map(|registry| registry.shared()).take(MOST_PREPARED).collect();
+        async move {
+            for shared in shared {
+                shared.prepare().await;
+            }
+        }
+    }
+
     /// The registry that is called `name`: the one configured so, else the host of the wildcard that fits best.
     pub fn registry(&self, name: &RegistryName) -> Option<Arc<Registry>> {
         if let Some(registry) = self.exact.get(name) {
@@ -79,5 +92,47 @@ impl Upstreams {
 impl std::fmt::Debug for Upstreams {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Upstreams").field("exact", &self.exact.keys()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::egress::scripted::{config, registry};
+    use crate::egress::{Request, Response};
+
+    #[derive(Default)]
+    struct Prepared(Mutex<Vec<String>>);
+
+    #[async_trait::async_trait]
+    impl Exchange for Prepared {
+        async fn exchange(&self, _: &Way, _: Request) -> Result<Response, egress::Error> {
+            Err(egress::Error::new(egress::Kind::Unreachable, "nobody is here"))
+        }
+
+        async fn prepare(&self, way: &Way) {
+            self.0.lock().unwrap().push(way.label().to_owned());
+        }
+    }
+
+    #[tokio::test]
+    async fn every_registry_is_prepared_unless_they_are_many() {
+        let prepared = |count: usize| async move {
+            let exchange = Arc::new(Prepared::default());
+            let registries = (0..count).map(|index| registry(&format!("https://r{index}.test")));
+            let registries = registries.enumerate().map(|(index, mut registry)| {
+                registry.name = RegistryMatch::Exact(format!("r{index}.test").parse().unwrap());
+                registry
+            });
+            let upstreams = Upstreams::new(&config(registries), exchange.clone(), Telemetry::quiet()).unwrap();
+            upstreams.prepare().await;
+            let mut labels = std::mem::take(&mut *exchange.0.lock().unwrap());
+            labels.sort();
+            labels
+        };
+        assert_eq!(prepared(2).await, ["r0.test", "r1.test"]);
+        assert_eq!(prepared(MOST_PREPARED + 5).await.len(), MOST_PREPARED);
     }
 }

@@ -407,3 +407,13 @@ async fn a_private_endpoint_may_be_a_name() {
     let error = exchange(names).exchange(&way_of(&registry), get("http://r.test:5000/")).await.unwrap_err();
     assert!(error.kind == Kind::Forbidden && error.to_string().contains("vpce.test"), "{error}");
 }
+
+#[tokio::test]
+async fn what_is_prepared_is_what_the_first_exchange_needs() {
+    let direct = way_of(&named("http://r.test"));
+    exchange(Arc::default()).prepare(&direct).await;
+    assert!(direct.direct.initialized());
+    let proxied = Way::new(&registry("https://r.test"), &through(([127, 0, 0, 1], 9).into(), None)).unwrap();
+    exchange(Arc::default()).prepare(&proxied).await;
+    assert!(!proxied.direct.initialized(), "it goes through the proxy");
+}

@@ -81,6 +81,11 @@ impl<'a> Attempt<'a> {
         &self.fill.download
     }
 
+    /// The same, for what may go on when this attempt is over.
+    pub(super) fn shared_download(&self) -> Arc<Download> {
+        self.fill.download.clone()
+    }
+
     pub(super) async fn ask(&self, ask: &BlobAsk<'_>) -> Result<BlobReply, Error> {
         self.fill.ask(ask, self.wrong).await
     }

@@ -1,10 +1,11 @@
-//! An attempt's other side: what comes is hashed and written, or passed on where it cannot be.
+//! An attempt's other side: what comes is written and hashed, or passed on where it cannot be.
 
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 use super::attempt::Attempt;
 use super::feed::Item;
@@ -17,6 +18,11 @@ use crate::store::{self, Partial};
 pub(super) const QUEUE: usize = 16;
 /// A disk that takes longer than this for so little has failed.
 pub(super) const SLOW_DISK: Duration = Duration::from_secs(10);
+/// Bytes that come sooner than this after the last wait for others, to be written together: it is next to nothing for whoever
+/// reads, and spares most of the wake-ups.
+const GATHER: Duration = Duration::from_millis(2);
+/// So many wait for no others.
+const BATCH: u64 = 1 << 20;
 /// What is hashed from the file at once.
 const PIECE: u64 = 1 << 20;
 
@@ -26,6 +32,8 @@ pub(super) struct Sink<'a> {
     /// `None` where nothing is kept, or not any more.
     partial: Option<Arc<Partial>>,
     hasher: Hasher,
+    /// Until then, what comes waits for more.
+    due: Instant,
 }
 
 /// What became of some items.
@@ -40,7 +48,7 @@ struct Kept {
 impl<'a> Sink<'a> {
     /// `partial` is where bytes are kept, where they are.
     pub(super) fn new(attempt: &'a Attempt<'a>, partial: Option<Arc<Partial>>) -> Self {
-        Self { attempt, partial, hasher: attempt.hasher() }
+        Self { attempt, partial, hasher: attempt.hasher(), due: Instant::now() }
     }
 
     /// Takes everything. The digest of it all.
@@ -48,9 +56,7 @@ impl<'a> Sink<'a> {
     /// # Errors
     /// What is in the file cannot be read any more; or bytes only pass by and nobody is left, or has room, for them.
     pub(super) async fn run(mut self, mut items: mpsc::Receiver<Item>) -> Result<Digest, Error> {
-        let mut batch = Vec::with_capacity(QUEUE);
-        while items.recv_many(&mut batch, QUEUE).await > 0 {
-            let batch = std::mem::take(&mut batch);
+        while let Some(batch) = gather(&mut items, self.due).await {
             let left = match self.partial.clone() {
                 Some(partial) => self.keep(partial, batch).await?,
                 None => batch,
@@ -62,10 +68,10 @@ impl<'a> Sink<'a> {
         Ok(self.hasher.finish())
     }
 
-    /// Hashes and writes, in order. What could not be written.
+    /// Writes and hashes, in order. What could not be kept.
     async fn keep(&mut self, partial: Arc<Partial>, mut batch: Vec<Item>) -> Result<Vec<Item>, Error> {
-        let (hasher, work) = (self.hasher.clone(), batch.clone());
-        let kept = store::blocking(move || keep(&partial, hasher, &work));
+        let (hasher, work, download) = (self.hasher.clone(), batch.clone(), self.attempt.shared_download());
+        let kept = store::blocking(move || keep(&partial, hasher, &work, || download.happened(Event::More)));
         let (taken, failed) = match tokio::time::timeout(SLOW_DISK, kept).await {
             Ok(Kept { hasher, taken, failed }) => {
                 self.hasher = hasher;
@@ -73,7 +79,7 @@ impl<'a> Sink<'a> {
             }
             Err(_) => (0, Some(format!("the disk took longer than {} s to write", SLOW_DISK.as_secs()))),
         };
-        self.attempt.download().happened(Event::More);
+        self.due = Instant::now() + GATHER;
         self.attempt.make_durable();
         let left = batch.split_off(taken);
         if let (Some(failed), Some(first)) = (failed, left.first()) {
@@ -105,6 +111,13 @@ impl<'a> Sink<'a> {
 }
 
 impl Item {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(_, bytes) => bytes.len() as u64,
+            Self::Present(span) => span.len(),
+        }
+    }
+
     fn offset(&self) -> u64 {
         match self {
             Self::Bytes(at, _) => *at,
@@ -113,22 +126,50 @@ impl Item {
     }
 }
 
-fn keep(partial: &Partial, hasher: Hasher, items: &[Item]) -> Kept {
-    let mut kept = Kept { hasher, taken: 0, failed: None };
-    for item in items {
-        let done = match item {
-            Item::Present(span) => hash(partial.file(), *span, &mut kept.hasher).map_err(|error| error.to_string()),
-            Item::Bytes(at, bytes) => {
-                partial.write_at(*at, bytes).map_err(|error| error.to_string()).map(|()| kept.hasher.update(bytes))
+/// The next items: all that came and, where those are few, what comes until `due`; `None` at the end, which is not waited for.
+async fn gather(items: &mut mpsc::Receiver<Item>, due: Instant) -> Option<Vec<Item>> {
+    let mut batch = Vec::with_capacity(QUEUE);
+    items.recv_many(&mut batch, QUEUE).await;
+    let mut bytes: u64 = batch.iter().map(Item::len).sum();
+    // A timer that is due already would still take the runtime a turn to notice.
+    while bytes < BATCH && !batch.is_empty() && Instant::now() < due {
+        let Ok(Some(item)) = timeout_at(due, items.recv()).await else { break };
+        bytes += item.len();
+        batch.push(item);
+    }
+    Some(batch).filter(|batch| !batch.is_empty())
+}
+
+/// Writes items, calls `written`, and then hashes what is in the file: only the end of a blob waits for that.
+fn keep(partial: &Partial, hasher: Hasher, items: &[Item], written: impl FnOnce()) -> Kept {
+    let (there, failed) = write(partial, items);
+    written();
+    let mut kept = Kept { hasher, taken: 0, failed };
+    for item in &items[..there] {
+        match item {
+            Item::Bytes(_, bytes) => kept.hasher.update(bytes),
+            Item::Present(span) => {
+                if let Err(error) = hash(partial.file(), *span, &mut kept.hasher) {
+                    kept.failed = Some(error.to_string());
+                    break;
+                }
             }
-        };
-        if let Err(failed) = done {
-            kept.failed = Some(failed);
-            break;
         }
         kept.taken += 1;
     }
     kept
+}
+
+/// How many items are in the file now, and why it is not all.
+fn write(partial: &Partial, items: &[Item]) -> (usize, Option<String>) {
+    for (there, item) in items.iter().enumerate() {
+        if let Item::Bytes(at, bytes) = item
+            && let Err(error) = partial.write_at(*at, bytes)
+        {
+            return (there, Some(error.to_string()));
+        }
+    }
+    (items.len(), None)
 }
 
 /// Takes a span of a file into `hasher`: all of it or, on an error, nothing.
@@ -149,4 +190,39 @@ fn hash(file: &std::fs::File, span: Span, hasher: &mut Hasher) -> std::io::Resul
 fn unreadable(error: &std::io::Error) -> Error {
     tracing::warn!(%error, "what was received cannot be read back");
     Error::new(Kind::Internal, "the proxy's cache failed; its log has the reason")
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// Sends `sizes`, a millisecond after each other, and returns what is gathered of them when `due` is so far off.
+    async fn gathered(due: Duration, sizes: &'static [usize]) -> Vec<Vec<u64>> {
+        let (sender, mut items) = mpsc::channel(QUEUE);
+        tokio::spawn(async move {
+            for (index, size) in sizes.iter().enumerate() {
+                sender.send(Item::Bytes(index as u64, Bytes::from(vec![0; *size]))).await.unwrap();
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let mut batches = Vec::new();
+        while let Some(batch) = gather(&mut items, Instant::now() + due).await {
+            batches.push(batch.iter().map(Item::len).collect());
+        }
+        batches
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_bytes_wait_for_others_until_they_are_due() {
+        const MIB: usize = BATCH as usize;
+        assert_eq!(gathered(Duration::ZERO, &[1, 2, 3]).await, [[1], [2], [3]]);
+        assert_eq!(gathered(Duration::from_micros(2500), &[1, 2, 3, 4]).await, [vec![1, 2, 3], vec![4]]);
+        assert_eq!(gathered(Duration::from_secs(9), &[MIB, 1, MIB - 1]).await, [vec![MIB as u64], vec![1, MIB as u64 - 1]]);
+        let started = Instant::now();
+        assert_eq!(gathered(Duration::from_secs(9), &[1, 2]).await, [[1, 2]]);
+        assert!(started.elapsed() < Duration::from_secs(1), "the last bytes wait for nobody");
+    }
 }
