@@ -20,6 +20,7 @@ FIGURES = {
     "upstream": ("upstream x", 1, 3),
     "answer": ("answer s", 1, 3),
     "disk": ("disk MB/s", 1e-6, 0),
+    "evicted": ("evicted MB", 1e-6, 1),
     "cut": ("readers cut", 1, 0),
     "busy": ("client busy", 1, 2),
 }
