@@ -104,7 +104,8 @@ class Peer:
 
     def stop(self):
         """Stops it and deletes its folder."""
-        self.place.stop(self._process)
+        if self._process:
+            self.place.stop(self._process)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def pids(self):
