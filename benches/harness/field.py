@@ -2,6 +2,7 @@
 
 import functools
 
+import ground
 import load
 from measures import interleaved, measured
 
@@ -14,9 +15,20 @@ class Field:
         self.servers = [kind(bench.place, upstream, tls) for kind in kinds]
 
     def __enter__(self):
-        for server in self.servers:
-            server.start()
+        try:
+            for server in list(self.servers):
+                self._start(server)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
+
+    def _start(self, server):
+        try:
+            server.start()
+        except ground.Skip as reason:
+            print(f"\nwithout {server.name}: {reason}")
+            self.servers.remove(server)
 
     def __exit__(self, *_):
         for server in reversed(self.servers):

@@ -23,7 +23,8 @@ def _argv(verb, address, paths, options):
 
 
 def requests(address, paths, **options):
-    """Asks until the time is over or the answers are counted, and returns what the client saw. Any answer that was not as expected is an error of the measurement."""
+    """Asks until the time is over or the answers are counted, and returns what the client saw. Any answer that
+    was not as expected is an error of the measurement."""
     if len(paths) > 100:
         with tempfile.NamedTemporaryFile("w", suffix=".paths") as file:
             file.write("\n".join(paths))

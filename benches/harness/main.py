@@ -25,6 +25,7 @@ import crowd
 import ground
 import hot
 import memory
+import million
 import report
 from certificates import Authority
 
@@ -39,6 +40,7 @@ SCENARIOS = {
     "idle connections": memory.idle,
     "cold file": crowd.cold_file,
     "slow readers": crowd.slow_readers,
+    "million blobs": million.million,
 }
 
 

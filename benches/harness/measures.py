@@ -2,6 +2,7 @@
 
 import dataclasses
 import statistics
+import time
 
 import processes
 
@@ -20,6 +21,7 @@ FIGURES = {
     "upstream": ("upstream x", 1, 3),
     "answer": ("answer s", 1, 3),
     "disk": ("disk MB/s", 1e-6, 0),
+    "evicted": ("evicted MB", 1e-6, 1),
     "cut": ("readers cut", 1, 0),
     "busy": ("client busy", 1, 2),
 }
@@ -67,7 +69,7 @@ def measured(server, function):
         seen = function()
     cpu = processes.cpu_seconds(pids) - before
     figures = {"bytes_per_second": seen["bytes_per_second"], "requests_per_second": seen["requests"] / seen["seconds"],
-               "seconds": seen["seconds"], "cpu_per_gb": cpu / seen["bytes"] * 1e9, "peak": watch.peak,
+               "seconds": seen["seconds"], "cpu_per_gb": cpu / max(seen["bytes"], 1) * 1e9, "peak": watch.peak,
                "cpu_per_request": cpu / max(seen["requests"], 1) * 1e6, "busy": seen["cpu_seconds"] / seen["seconds"]}
     if "latency_us" in seen:
         figures |= {"p50": seen["latency_us"]["p50"], "p99": seen["latency_us"]["p99"], "first_byte": seen["first_byte_us"]["p50"]}
@@ -80,6 +82,7 @@ def interleaved(pairs, cases):
     for number in range(pairs):
         names = list(cases)
         for name in names if number % 2 == 0 else reversed(names):
+            time.sleep(0.3)  # what the one before has left to do
             series[name].append(cases[name]())
     return series
 

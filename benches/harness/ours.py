@@ -9,8 +9,8 @@ from upstream import REGISTRY
 
 CONFIG = """\
 [cache]
-directory = "{folder}/cache"
-max_size = "{max_size}"
+directory = "{directory}"
+max_size = {max_size}
 memory = "{memory}"
 
 [[listener]]
@@ -37,18 +37,17 @@ class Roadstead(Peer):
 
     name = "roadstead"
 
-    def __init__(self, place, upstream, tls=None, memory="256 MiB", max_size="30 GiB", directory=None):
+    def __init__(self, place, upstream, tls=None, memory="256 MiB", max_size=30 << 30):
         super().__init__(place, upstream, tls)
         self.admin_port, self.memory, self.max_size = free_port(), memory, max_size
-        self.directory = directory or f"{self.folder}/cache"
+        self.directory = f"{self.folder}/cache"
 
     def command(self):
-        values = {"folder": self.folder, "port": self.port, "tls_port": self.tls_port, "admin_port": self.admin_port,
+        values = {"directory": self.directory, "port": self.port, "tls_port": self.tls_port, "admin_port": self.admin_port,
                   "memory": self.memory, "max_size": self.max_size, "registry": REGISTRY, "upstream": self.upstream.address,
                   "certificate": self.tls[0], "key": self.tls[1]}
         tls = TLS.format(**values) if self.tls[0] else ""
-        text = CONFIG.replace("{folder}/cache", self.directory)
-        return [os.environ["ROADSTEAD"], "serve", "--config", self._write("roadstead.toml", text.format(**values | {"tls": tls}))]
+        return [os.environ["ROADSTEAD"], "serve", "--config", self._write("roadstead.toml", CONFIG.format(**values | {"tls": tls}))]
 
     def start(self):
         super().start()

@@ -88,15 +88,24 @@ class Peer:
 
     def start(self):
         """Starts it and waits until it listens."""
+        self.launch()
+        wait_until(f"{self.name} listens", lambda: listening(self.port) or not self.alive())
+        check(self.alive(), f"{self.name} did not start")
+
+    def launch(self):
+        """Starts it."""
         command = self.command()
         need(command[0])
         self._process = self.place.start_split(self.name.replace(" ", "-"), command)
-        wait_until(f"{self.name} listens", lambda: listening(self.port) or self._process.poll() is not None)
-        check(self._process.poll() is None, f"{self.name} did not start")
+
+    def alive(self):
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
     def stop(self):
         """Stops it and deletes its folder."""
-        self.place.stop(self._process)
+        if self._process:
+            self.place.stop(self._process)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def pids(self):

@@ -48,7 +48,7 @@ def anonymous(pids):
 
 
 class Watch:
-    """The most anonymous memory that processes have within a `with` block, looked at every 10 ms."""
+    """The most anonymous memory that processes have within a `with` block, looked at every 20 ms."""
 
     def __init__(self, pids):
         self.pids, self.peak = pids, 0
@@ -66,5 +66,5 @@ class Watch:
     def _look(self):
         while True:
             self.peak = max(self.peak, anonymous(self.pids))
-            if self._over.wait(0.01):
+            if self._over.wait(0.02):
                 return

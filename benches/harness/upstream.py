@@ -10,8 +10,9 @@ REPOSITORY = "bench/app"
 REGISTRY = "registry.test"
 MEBIBYTE = 1 << 20
 # What container clients send; docker-registry shows no manifest to those who do not.
-ACCEPT = ", ".join(["application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.distribution.manifest.list.v2+json",
-                    "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json", "*/*"])
+ACCEPT = ", ".join([
+    "application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json", "*/*"])
 
 
 class Upstream:
