@@ -21,6 +21,7 @@ const ROTATE: u64 = 64 << 20;
 struct Asked {
     caller: Caller,
     target: Target,
+    label: Arc<str>,
     path: String,
     decision: Decision,
 }
@@ -38,14 +39,20 @@ impl Asked {
             item: Item::Manifest(Reference::Digest(digest)),
         };
         let decision = Decision { verdict: Verdict::Allow, statement: "payments".into(), policy: "0123456789abcdef".into() };
-        Self { caller, target, path: format!("/v2/library/alpine/manifests/{digest}?ns=docker.io"), decision }
+        Self {
+            caller,
+            target,
+            label: "docker.io".into(),
+            path: format!("/v2/library/alpine/manifests/{digest}?ns=docker.io"),
+            decision,
+        }
     }
 
     fn answer(&self, telemetry: &Arc<Telemetry>, place: Place) {
         let mut outcome = Outcome::open(telemetry, "GET", black_box(&self.path));
         outcome.caller(&self.caller, Some("containerd/2.0.1"));
         outcome.record_at(place);
-        outcome.target(&self.target, "docker.io");
+        outcome.target(&self.target, self.label.clone());
         outcome.decision = Some(self.decision.clone());
         outcome.served = Some(Served::Hit);
         outcome.answered(200);

@@ -188,7 +188,7 @@ fn understand(
         What::Referrers(digest) => Item::Referrers(digest),
     };
     let target = Target { registry: route.registry, repository, item };
-    outcome.target(&target, route.label);
+    outcome.target(&target, route.label.into());
     let asker = Asker { prefix: route.prefix.to_owned(), repository: client_name, ns: query.ns };
     // What the upstream alone knows goes back to it as it came, or paging would start anew for ever.
     let paged = query.foreign || matches!(target.item, Item::Referrers(_)) && (query.n.is_some() || query.last.is_some());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::stamp;
-use super::text::shortened;
+use super::text::{has, shortened};
 use crate::oci::Digest;
 
 thread_local! {
@@ -91,8 +91,7 @@ impl<'room> Line<'room> {
     }
 
     fn escaped(&mut self, value: &str) {
-        // Looks at all bytes without a way out, which is several at once.
-        let odd = value.bytes().fold(false, |odd, byte| odd | (byte < b' ') | (byte == b'"') | (byte == b'\\'));
+        let odd = has(value, |byte| (byte < b' ') | (byte == b'"') | (byte == b'\\'));
         if odd { self.json(value) } else { self.quoted(value) }
     }
 
@@ -128,7 +127,7 @@ impl<'room> Line<'room> {
 
     pub(super) fn number(&mut self, key: &str, value: u64) {
         self.raw(key);
-        self.json(&value);
+        self.decimal(value);
     }
 
     /// A text of eight hexadecimal digits, a dash and a number.
@@ -137,7 +136,7 @@ impl<'room> Line<'room> {
         self.0.push(b'"');
         self.hex(&first.to_be_bytes());
         self.0.push(b'-');
-        self.json(&second);
+        self.decimal(second);
         self.0.push(b'"');
     }
 
@@ -146,7 +145,11 @@ impl<'room> Line<'room> {
         let IpAddr::V4(address) = address else { return self.json(&address) };
         for (before, octet) in (*b"\"...").into_iter().zip(address.octets()) {
             self.0.push(before);
-            self.json(&octet);
+            for (least, divisor) in [(100, 100), (10, 10), (0, 1)] {
+                if octet >= least {
+                    self.0.push(b'0' + octet / divisor % 10);
+                }
+            }
         }
         self.0.push(b'"');
     }
@@ -162,7 +165,13 @@ impl<'room> Line<'room> {
 
     fn hex(&mut self, bytes: &[u8]) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        self.0.extend(bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
+        for bytes in bytes.chunks(32) {
+            let mut digits = [[0; 2]; 32];
+            for (pair, byte) in digits.iter_mut().zip(bytes) {
+                *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+            }
+            self.0.extend_from_slice(digits[..bytes.len()].as_flattened());
+        }
     }
 
     /// RFC 3339, UTC, milliseconds.
@@ -195,11 +204,25 @@ impl<'room> Line<'room> {
         self.0.truncate(self.0.len() - zeros);
     }
 
+    fn decimal(&mut self, mut value: u64) {
+        let mut digits = [b'0'; 20];
+        let mut used = 0;
+        for digit in digits.iter_mut().rev() {
+            *digit += (value % 10) as u8;
+            value /= 10;
+            used += 1;
+            if value == 0 {
+                break;
+            }
+        }
+        self.0.extend_from_slice(&digits[digits.len() - used..]);
+    }
+
     /// The last `N` decimal digits.
     fn digits<const N: usize>(&mut self, mut value: u64) {
         let mut digits = [b'0'; N];
         for digit in digits.iter_mut().rev() {
-            *digit += u8::try_from(value % 10).unwrap_or_default();
+            *digit += (value % 10) as u8;
             value /= 10;
         }
         self.0.extend_from_slice(&digits);
@@ -254,6 +277,16 @@ mod tests {
         fn every_text_reads_back(text in "\\PC{0,40}|(.|\"|\\\\|\n|\u{0}){0,20}") {
             prop_assert_eq!(value(|line| line.text(key!("k"), &text)), text.as_str());
             prop_assert_eq!(value(|line| line.texts(key!("k"), [&*text, "b"].into_iter())), serde_json::json!([text, "b"]));
+        }
+
+        #[test]
+        fn every_number_reads_back(number: u64, bits in 0..64_u32) {
+            prop_assert_eq!(value(|line| line.number(key!("k"), number >> bits)), number >> bits);
+        }
+
+        #[test]
+        fn every_address_reads_back(address: IpAddr) {
+            prop_assert_eq!(value(|line| line.address(key!("k"), address)), address.to_string());
         }
     }
 }

@@ -86,10 +86,10 @@ impl Outcome {
     }
 
     /// Notes what is asked for.
-    pub fn target(&mut self, target: &Target, registry_label: impl Into<Arc<str>>) {
+    pub fn target(&mut self, target: &Target, registry_label: Arc<str>) {
         self.action = Some(target.action());
         self.target = Some(target.clone());
-        self.registry_label = Some(registry_label.into());
+        self.registry_label = Some(registry_label);
     }
 
     /// Has the audit log take this request's record at `place`.

@@ -11,9 +11,16 @@ const PARAMETERS: [&str; 4] = ["ns", "n", "last", "artifactType"];
 /// Stands in for the parameters that are left out.
 const LEFT_OUT: &str = "...";
 
+/// Whether a byte of `text` is `odd`. Looks at sixteen at once, without a way out among them.
+pub(super) fn has(text: &str, odd: impl Fn(u8) -> bool) -> bool {
+    let (pieces, rest) = text.as_bytes().as_chunks::<16>();
+    let in_piece = |piece: &[u8; 16]| piece.iter().fold(false, |any, byte| any | odd(*byte));
+    pieces.iter().any(in_piece) || rest.iter().any(|byte| odd(*byte))
+}
+
 /// `text`, shortened, without what could break a line.
 pub(super) fn printable(text: &str) -> String {
-    if text.len() <= MAX_TEXT && text.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
+    if text.len() <= MAX_TEXT && !has(text, |byte| (byte < b' ') | (byte > b'~')) {
         return text.to_owned();
     }
     text.chars().take(MAX_TEXT).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
@@ -42,7 +49,10 @@ pub(super) fn target(raw: &str) -> String {
     if raw != "*" && !raw.starts_with('/') {
         return "-".to_owned();
     }
-    let whole = raw.split_once('#').map_or(raw, |(whole, _)| whole);
+    if !has(raw, |byte| (byte == b'?') | (byte == b'#')) {
+        return printable(raw);
+    }
+    let whole = if has(raw, |byte| byte == b'#') { raw.split('#').next().unwrap_or_default() } else { raw };
     let Some((path, query)) = whole.split_once('?') else { return printable(whole) };
     if query.split('&').all(is_known) {
         return printable(whole);
@@ -88,6 +98,15 @@ mod tests {
         assert_eq!(printable(&"é".repeat(600)), "é".repeat(MAX_TEXT));
         assert_eq!(shortened(&"é".repeat(600)), "é".repeat(MAX_TEXT));
         assert_eq!(shortened("short"), "short");
+        for length in 0..50 {
+            let text = "a".repeat(length);
+            assert_eq!(printable(&text), text);
+            for place in 0..length {
+                let mut text = text.clone();
+                text.replace_range(place..=place, "\n");
+                assert_eq!(printable(&text), text.replace('\n', "\u{fffd}"));
+            }
+        }
         assert_eq!(target(&format!("/v2/?ns={}", "a".repeat(600))).len(), MAX_TEXT);
     }
 }

@@ -26,10 +26,11 @@ pub(super) struct RequestMetrics {
     known: ArcSwap<HashMap<Arc<str>, Kinds>>,
 }
 
-type Kinds = HashMap<Kind, Arc<Series>>;
+/// A few; to look at each takes less time than to look one up.
+type Kinds = Vec<(Kind, Arc<Series>)>;
 
 /// What the series of a request to some registry depend on.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Kind {
     action: Option<Action>,
     served: Option<Served>,
@@ -76,8 +77,8 @@ impl RequestMetrics {
         let registry = outcome.registry_label.as_deref().unwrap_or("none");
         let kind =
             Kind { action: outcome.action, served: outcome.served, status: outcome.status, answered: outcome.first_byte.is_some() };
-        match self.known.load().get(registry).and_then(|kinds| kinds.get(&kind)) {
-            Some(series) => series.count(outcome, end),
+        match self.known.load().get(registry).and_then(|kinds| kinds.iter().find(|(known, _)| *known == kind)) {
+            Some((_, series)) => series.count(outcome, end),
             None => self.learn(registry, kind).count(outcome, end),
         }
     }
@@ -86,7 +87,11 @@ impl RequestMetrics {
         let series = Arc::new(self.series(registry, kind));
         self.known.rcu(|known| {
             let mut known = HashMap::clone(known);
-            known.entry(registry.into()).or_default().insert(kind, series.clone());
+            let kinds: &mut Kinds = known.entry(registry.into()).or_default();
+            // Another thread may have met it at the same time; its series are the same.
+            if kinds.iter().all(|(known, _)| *known != kind) {
+                kinds.push((kind, series.clone()));
+            }
             known
         });
         series
@@ -123,5 +128,63 @@ impl Series {
         if let Some(hits) = &self.hits {
             hits.inc();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::telemetry::Telemetry;
+
+    fn request(telemetry: &Arc<Telemetry>, registry: &str, status: u16, served: Option<Served>) {
+        let mut outcome = Outcome::open(telemetry, "GET", "/");
+        (outcome.registry_label, outcome.action) = (Some(registry.into()), Some(Action::BlobGet));
+        (outcome.served, outcome.sent) = (served, 5);
+        if status > 0 {
+            outcome.answered(status);
+        }
+    }
+
+    #[test]
+    fn requests_of_each_kind_are_counted_by_themselves() {
+        let telemetry = Telemetry::quiet();
+        for _ in 0..2 {
+            request(&telemetry, "ghcr.io", 200, Some(Served::Hit));
+            request(&telemetry, "ghcr.io", 206, Some(Served::Hit));
+            request(&telemetry, "docker.io", 200, Some(Served::Hit));
+            request(&telemetry, "docker.io", 200, Some(Served::Miss));
+            request(&telemetry, "docker.io", 0, None);
+        }
+        let text = telemetry.metrics.render(&telemetry.health);
+        for line in [
+            "requests_total{action=\"blob\",cache=\"hit\",registry=\"ghcr.io\",status=\"200\"} 2",
+            "requests_total{action=\"blob\",cache=\"hit\",registry=\"ghcr.io\",status=\"206\"} 2",
+            "requests_total{action=\"blob\",cache=\"hit\",registry=\"docker.io\",status=\"200\"} 2",
+            "requests_total{action=\"blob\",cache=\"miss\",registry=\"docker.io\",status=\"200\"} 2",
+            "requests_total{action=\"blob\",cache=\"none\",registry=\"docker.io\",status=\"000\"} 2",
+            "cache_total{action=\"blob\",cache=\"hit\"} 6",
+            "cache_total{action=\"blob\",cache=\"miss\"} 2",
+            "saved_bytes_total{registry=\"ghcr.io\"} 20",
+            "saved_bytes_total{registry=\"docker.io\"} 10",
+            "sent_bytes_total{registry=\"docker.io\"} 30",
+            "request_seconds_count{action=\"blob\"} 10",
+            "first_byte_seconds_count{action=\"blob\"} 8",
+        ] {
+            assert!(text.contains(&format!("roadstead_{line}\n")), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_threads_meet_at_once_is_counted_once_each() {
+        let telemetry = Telemetry::quiet();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (200..260).for_each(|status| request(&telemetry, "ghcr.io", status, None)));
+            }
+        });
+        let text = telemetry.metrics.render(&telemetry.health);
+        assert!((200..260).all(|status| text.contains(&format!("status=\"{status}\"}} 4\n"))), "{text}");
     }
 }
