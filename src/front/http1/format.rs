@@ -2,13 +2,17 @@
 
 use std::io::Write;
 
-use http::header::{self, HeaderName};
+use http::header::HeaderName;
 use pingora_core::protocols::http::date;
 
 use crate::front::exchange::{AnswerHead, Framing, REQUEST_ID};
 
+/// Most heads are no longer than this, in bytes.
+const USUAL: usize = 1 << 10;
+
 /// Appends the head of an answer to `out`: the same bytes that pingora's session would send.
 pub(super) fn write_head(out: &mut Vec<u8>, head: &AnswerHead<'_>, keep_alive: bool) {
+    out.reserve(USUAL);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(head.status.as_str().as_bytes());
     out.push(b' ');
@@ -38,14 +42,14 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 /// The names that pingora writes with capitals.
 fn titled(name: &HeaderName) -> &str {
-    match *name {
-        header::ACCEPT_RANGES => "Accept-Ranges",
-        header::AGE => "Age",
-        header::CACHE_CONTROL => "Cache-Control",
-        header::CONTENT_TYPE => "Content-Type",
-        header::CONTENT_ENCODING => "Content-Encoding",
-        header::SERVER => "Server",
-        header::SET_COOKIE => "Set-Cookie",
-        _ => name.as_str(),
+    match name.as_str() {
+        "accept-ranges" => "Accept-Ranges",
+        "age" => "Age",
+        "cache-control" => "Cache-Control",
+        "content-type" => "Content-Type",
+        "content-encoding" => "Content-Encoding",
+        "server" => "Server",
+        "set-cookie" => "Set-Cookie",
+        name => name,
     }
 }

@@ -1,8 +1,11 @@
 //! Which requests are ordinary. Pure.
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use httparse::Status;
 
 use crate::front::head::{Head, Request};
 use crate::request::Caller;
@@ -27,9 +30,9 @@ impl Ordinary {
     /// GET or HEAD of HTTP/1.1, whole, with a path of plain characters, one plain `Host`, and no field that says anything of
     /// a body, or of the connection but that it goes on or ends.
     pub(in crate::front) fn read(bytes: &Bytes) -> Option<(Self, usize)> {
-        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut request = httparse::Request::new(&mut fields);
-        let Ok(httparse::Status::Complete(length)) = request.parse(bytes) else { return None };
+        let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut request = httparse::Request::new(&mut []);
+        let Ok(Status::Complete(length)) = request.parse_with_uninit_headers(bytes, &mut fields) else { return None };
         let method = match request.method? {
             "GET" => Method::GET,
             "HEAD" => Method::HEAD,
@@ -83,9 +86,22 @@ fn is_close(value: &[u8]) -> Option<bool> {
 
 /// A path, and perhaps a query, of characters that may be in one (RFC 3986 section 3.3 and 3.4).
 fn is_plain(target: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%:@!$&'()*+,;=?".contains(&byte);
-    target.starts_with('/') && target.bytes().all(plain)
+    target.starts_with('/') && target.bytes().all(|byte| PLAIN[usize::from(byte)])
 }
+
+const PLAIN: [bool; 256] = {
+    let (mut plain, mut byte) = ([false; 256], 0u8);
+    while byte < 128 {
+        plain[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let (others, mut at) = (b"/-._~%:@!$&'()*+,;=?", 0);
+    while at < others.len() {
+        plain[others[at] as usize] = true;
+        at += 1;
+    }
+    plain
+};
 
 /// A host with or without its port, not looked at more closely.
 fn is_host(host: &str) -> bool {
