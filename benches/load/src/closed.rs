@@ -303,3 +303,45 @@ impl<'a> Client<'a> {
 fn watch(epoll: &OwnedFd, sink: &Sink, index: usize) -> io::Result<()> {
     Ok(epoll::add(epoll, sink, epoll::EventData::new_u64(index as u64), epoll::EventFlags::IN)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::content::Content;
+    use crate::origin::Origin;
+    use crate::shape::Line;
+
+    const SIZE: u64 = 300_000;
+
+    /// A plan for twenty answers of an upstream that has one blob.
+    fn plan(length: u64, rate: Option<f64>) -> Plan {
+        let mut content = Content::default();
+        let digest = content.add_blob(0, SIZE).digest;
+        let origin = Origin { content, latency: Duration::ZERO, rate: None, line: Line::new(None), counts: Default::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        std::thread::spawn(move || Arc::new(origin).serve(&listener));
+        let request = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\n\r\n").into_bytes();
+        let expected = Expected { status: 200, length: Some(length) };
+        Plan { address, questions: vec![Question { request, expected }], connections: 4, end: End::Count(20), rate }
+    }
+
+    #[test]
+    fn every_answer_is_counted_to_its_last_byte() {
+        for rate in [None, Some(1000.0)] {
+            let seen = run(&plan(SIZE, rate)).expect("it answers");
+            assert_eq!((seen.latency.count(), seen.first.count(), seen.errors), (20, 20, 0));
+            assert!((20 * SIZE..20 * (SIZE + 500)).contains(&seen.bytes), "{} bytes", seen.bytes);
+        }
+    }
+
+    #[test]
+    fn an_answer_of_another_length_is_an_error() {
+        let seen = run(&plan(SIZE + 1, None)).expect("it answers");
+        assert_eq!((seen.latency.count(), seen.errors), (0, 20));
+        assert_eq!(seen.first_error.as_deref(), Some("300000 bytes instead of 300001"));
+    }
+}
