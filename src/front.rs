@@ -15,6 +15,7 @@ mod connection;
 mod entrance;
 mod error;
 mod fault;
+mod fields;
 mod file;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -17,11 +17,12 @@ use std::task::Poll;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
+use http::{HeaderName, Method, StatusCode, Version};
 use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_http::ResponseHeader;
 
 use super::client::Client;
+use super::fields::Fields;
 use super::io::Wire;
 use super::{Answer, Body, Chunk, ChunkStream, Cut, file};
 use crate::oci::Span;
@@ -87,13 +88,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn header(
-        &self,
-        status: StatusCode,
-        headers: &HeaderMap,
-        length: Option<u64>,
-        framed: bool,
-    ) -> Result<Box<ResponseHeader>, Cut> {
+    fn header(&self, status: StatusCode, headers: &Fields, length: Option<u64>, framed: bool) -> Result<Box<ResponseHeader>, Cut> {
         let mut header = ResponseHeader::build_no_case(status, Some(headers.len() + 4)).map_err(unsent)?;
         for (name, value) in headers {
             header.append_header(name.clone(), value.clone()).map_err(unsent)?;

@@ -23,7 +23,7 @@ pub struct Outcome {
     /// Who asks.
     pub caller: Option<Caller>,
     /// The configured registry's name, for metrics.
-    pub registry_label: Option<String>,
+    pub registry_label: Option<Arc<str>>,
     /// What was asked for, where that could be understood.
     pub target: Option<Target>,
     /// What was to be done.
@@ -31,7 +31,7 @@ pub struct Outcome {
     /// The digest that the tag which was asked for meant.
     pub resolved: Option<Digest>,
     /// What the manifest was served as.
-    pub media_type: Option<String>,
+    pub media_type: Option<Arc<str>>,
     /// What the policy said, where it was asked.
     pub decision: Option<Decision>,
     /// Where the answer came from.
@@ -83,7 +83,7 @@ impl Outcome {
     }
 
     /// Notes what is asked for.
-    pub fn target(&mut self, target: &Target, registry_label: String) {
+    pub fn target(&mut self, target: &Target, registry_label: Arc<str>) {
         self.action = Some(target.action());
         self.target = Some(target.clone());
         self.registry_label = Some(registry_label);
@@ -130,7 +130,7 @@ mod tests {
         outcome.answered(200);
         outcome.sent = 5;
         outcome.served = Some(Served::Hit);
-        outcome.registry_label = Some("docker.io".to_owned());
+        outcome.registry_label = Some("docker.io".into());
         drop(outcome);
         drop(Outcome::open(&telemetry, "GET", "/gone"));
         let text = telemetry.metrics.render(&telemetry.health);

@@ -116,9 +116,9 @@ fn allowed(telemetry: &Arc<Telemetry>) {
         ..by_endpoint()
     };
     outcome.caller(&caller, Some("containerd/2.0 \"x\""));
-    outcome.target(&target(Item::Manifest(Reference::Tag("v1".parse().unwrap()))), "ghcr.io".to_owned());
+    outcome.target(&target(Item::Manifest(Reference::Tag("v1".parse().unwrap()))), "ghcr.io".into());
     outcome.resolved = Some(D.parse().unwrap());
-    outcome.media_type = Some("application/vnd.oci.image.index.v1+json".to_owned());
+    outcome.media_type = Some("application/vnd.oci.image.index.v1+json".into());
     outcome.decision = decision(Verdict::Allow, "payments");
     outcome.served = Some(Served::Hit);
     outcome.answered(200);
@@ -130,7 +130,7 @@ fn denied(telemetry: &Arc<Telemetry>) {
     let caller = Caller { is_probe: true, ..Caller::direct("nodes".into(), peer()) };
     outcome.caller(&caller, None);
     let digest: Digest = D.parse().unwrap();
-    outcome.target(&target(Item::Blob(digest)), "ghcr.io".to_owned());
+    outcome.target(&target(Item::Blob(digest)), "ghcr.io".into());
     outcome.decision = decision(Verdict::Deny, "default");
     outcome.answered(403);
     outcome.error_code = Some(ErrorCode::Denied);
