@@ -12,9 +12,9 @@ USER_AGENT = "client-tests"
 ANYBODY = '[[policy.statement]]\nid = "anybody"\neffect = "allow"\n'
 
 
-def ask(url, method="GET"):
+def ask(url, method="GET", headers=()):
     """One request of our own: (status, headers, body). Redirects and proxies of the environment play no part."""
-    request = urllib.request.Request(url, method=method, headers={"User-Agent": USER_AGENT})
+    request = urllib.request.Request(url, method=method, headers={"User-Agent": USER_AGENT, **dict(headers)})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=30) as response:

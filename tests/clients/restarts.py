@@ -75,13 +75,21 @@ class Scene:
     def small_is_stored(self):
         """Waits until the small layer is answered and stored."""
         wait_until("the small layer is answered", lambda: self.answers()[self.small])
-        url = f"http://{self.roadstead.address}/v2/{self._repository}/blobs/{self.small}"
-        wait_until("the small layer is stored", lambda: proxy.ask(url, "HEAD")[1]["X-Cache"] == "hit")
+        wait_until("the small layer is stored", lambda: proxy.ask(self._url(self.small), "HEAD")[1]["X-Cache"] == "hit")
+
+    def _quick_part_is_written(self):
+        """Waits until roadstead has what the line let through at full speed, which may be on its way to it for a while. It
+        answers with what it has written, and writes that down."""
+        wanted = line.QUICK - LOST
+        for digest in self.big:
+            status, _, body = proxy.ask(self._url(digest), headers={"Range": f"bytes=0-{wanted - 1}"})
+            check((status, len(body)) == (206, wanted), f"the first part of {digest}: {status}, {len(body)} bytes")
 
     def in_mid_layer(self):
         """Waits until both big layers are under way. At this speed neither is over soon."""
         sent = self.upstream.line.sent
         wait_until("the big layers are under way", lambda: all(sent(digest) > line.QUICK for digest in self.big))
+        self._quick_part_is_written()
         self.small_is_stored()
 
     def upstream_returns(self):
@@ -89,12 +97,15 @@ class Scene:
         self.upstream.line.slow = False
         self.upstream.start()
 
+    def _url(self, digest):
+        return f"http://{self.roadstead.address}/v2/{self._repository}/blobs/{digest}"
+
     def answers(self):
-        """What the access log of roadstead's present run has of GETs of each layer: status and length."""
+        """What the access log of roadstead's present run has of the client's GETs of each layer: status and length."""
         found = collections.defaultdict(list)
         for entry in self.roadstead.log():
             digest = entry["path"].rpartition("/")[2].partition("?")[0]
-            if entry["method"] == "GET" and digest in self.sizes:
+            if entry["method"] == "GET" and digest in self.sizes and entry["user_agent"] != proxy.USER_AGENT:
                 found[digest].append((entry["status"], entry["sent"]))
         return found
 
