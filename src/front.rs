@@ -16,6 +16,7 @@ mod entrance;
 mod error;
 mod exchange;
 mod fault;
+mod fields;
 mod file;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

@@ -121,6 +121,10 @@ impl Mirror {
     /// # Errors
     /// It goes round in a circle, so that answering it would ask ourselves.
     pub fn passed<'a>(&self, via: impl IntoIterator<Item = &'a http::HeaderValue>) -> Result<Option<http::HeaderValue>, Circle> {
+        let mut via = via.into_iter().peekable();
+        if via.peek().is_none() {
+            return Ok(None);
+        }
         self.upstreams.load().via().after(via)
     }
 
@@ -139,7 +143,10 @@ impl Mirror {
         let registry = self.upstreams.load().registry(&target.registry);
         let is_meant = |registry: &Arc<Registry>| permit.is_private() || registry.config().credentials.is_none();
         let registry = registry.filter(is_meant).ok_or_else(|| Error::changed(&target.registry))?;
-        let registry = permit.passed().map_or(registry.clone(), |via| Arc::new(registry.with_via(via.clone())));
+        let registry = match permit.passed() {
+            Some(via) => Arc::new(registry.with_via(via.clone())),
+            None => registry,
+        };
         Ok(Place { registry, name: target.registry.clone(), repository: target.repository.clone() })
     }
 

@@ -8,13 +8,15 @@ mod conditional;
 mod digest;
 mod error_code;
 mod manifest;
+mod media_type;
 mod name;
 mod range;
 
 pub use challenge::{Challenge, Challenges};
-pub use conditional::{EntityTag, if_none_match};
+pub use conditional::{ContentName, EntityTag, if_none_match};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use error_code::{ErrorCode, error_body};
 pub use manifest::{ACCEPT_MANIFESTS, Descriptor, MAX_MANIFEST, Manifest, ManifestError, ManifestKind, media_type};
+pub use media_type::MediaType;
 pub use name::{NameError, Reference, RegistryName, RepositoryName, Tag};
 pub use range::{MAX_PARTS, RangeHeader, Selection, Span};

@@ -25,7 +25,7 @@ pub struct Quotas {
 
 /// What a caller may take: one for each request.
 #[derive(Clone, Debug, Default)]
-pub struct Allowance(Arc<[Arc<Tenant>]>);
+pub struct Allowance(Option<Arc<[Arc<Tenant>]>>);
 
 /// A connection or download that counts until this is dropped.
 #[derive(Debug, Default)]
@@ -94,17 +94,26 @@ impl Quotas {
         if self.limits.is_empty() {
             return Allowance::default();
         }
-        Allowance(self.limits.iter().filter_map(|(limit, tenants)| tenants.of(limit, caller, now)).collect())
+        Allowance(Some(self.limits.iter().filter_map(|(limit, tenants)| tenants.of(limit, caller, now)).collect()))
+    }
+
+    /// Whether nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        self.limits.is_empty()
     }
 }
 
 impl Allowance {
+    fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.0.iter().flat_map(|tenants| tenants.iter())
+    }
+
     /// Takes one request.
     ///
     /// # Errors
     /// Names the first limit that has none left.
     pub fn request(&self, now: Instant) -> Result<(), Over> {
-        self.0.iter().try_for_each(|tenant| tenant.request(now))
+        self.tenants().try_for_each(|tenant| tenant.request(now))
     }
 
     /// Takes one connection, for as long as what is returned is held.
@@ -125,22 +134,22 @@ impl Allowance {
 
     fn hold(&self, take: impl Fn(&Arc<Tenant>) -> Option<Result<Count, Over>>) -> Result<Held, Over> {
         // Those before the one that has none left give theirs back by being dropped.
-        Ok(Held { _counts: self.0.iter().filter_map(take).collect::<Result<_, _>>()? })
+        Ok(Held { _counts: self.tenants().filter_map(take).collect::<Result<_, _>>()? })
     }
 
     /// Takes `bytes` of what may be sent, and says how long to wait before they are. They are taken in the order of the
     /// calls, so who takes small pieces and waits for each shares fairly with all others of the tenant.
     pub fn send(&self, bytes: u64, now: Instant) -> Duration {
-        self.0.iter().map(|tenant| tenant.send(bytes, now)).max().unwrap_or_default()
+        self.tenants().map(|tenant| tenant.send(bytes, now)).max().unwrap_or_default()
     }
 
     /// Gives back what [`Allowance::send`] took and was not sent, because whoever waited for it left.
     pub fn unsent(&self, bytes: u64) {
-        self.0.iter().for_each(|tenant| tenant.unsent(bytes));
+        self.tenants().for_each(|tenant| tenant.unsent(bytes));
     }
 
     /// The most that should be taken at once for sharing to be fair, in bytes. `None` where nothing limits it.
     pub fn piece(&self) -> Option<u64> {
-        self.0.iter().filter_map(|tenant| tenant.piece()).min()
+        self.tenants().filter_map(|tenant| tenant.piece()).min()
     }
 }

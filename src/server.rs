@@ -14,12 +14,13 @@ mod snapshot;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use crate::front::{Answer, Fault, Handler, Place, Reply, Request};
 use crate::identity::challenge::TOKEN_PATH;
 use crate::mirror::{self, ListQuery, Mirror};
-use crate::oci::{ErrorCode, Reference, RegistryName};
+use crate::oci::{ErrorCode, Reference};
 use crate::policy::{Permit, Question};
 use crate::quota::{Allowance, Over};
 use crate::request::{Caller, Item, Target, Verdict};
@@ -30,6 +31,9 @@ use path::{Asked, Query, What};
 use snapshot::Door;
 pub use snapshot::{Live, Snapshot};
 
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const API: HeaderValue = HeaderValue::from_static("registry/2.0");
+
 /// Answers the data listeners' requests.
 pub struct Server {
     live: Arc<Live>,
@@ -39,12 +43,12 @@ pub struct Server {
 }
 
 /// A data request that was understood.
-struct Understood {
+struct Understood<'r> {
     target: Target,
     /// Whether its registry is asked with credentials of ours.
     is_private: bool,
     allowance: Allowance,
-    asker: Asker,
+    asker: Asker<'r>,
     list: ListQuery,
 }
 
@@ -67,7 +71,7 @@ impl Server {
         if request.caller.is_probe {
             return Err(fault::probe());
         }
-        let now = self.live.load_full();
+        let now = self.live.load();
         let door = now.door(&request.caller.listener);
         if request.path == TOKEN_PATH
             && let Some(door) = door
@@ -102,7 +106,7 @@ impl Server {
     async fn permitted(
         &self,
         permit: &Permit,
-        understood: &Understood,
+        understood: &Understood<'_>,
         request: &Request,
         head: bool,
         outcome: &mut Outcome,
@@ -112,11 +116,11 @@ impl Server {
             Item::Manifest(reference) => {
                 let manifest = self.mirror.manifest(permit, head).await.map_err(|error| refuse(&error, target, outcome))?;
                 outcome.served = Some(manifest.served);
-                outcome.media_type = Some(manifest.media_type.as_str().into());
+                outcome.media_type = Some(manifest.media_type.shared());
                 if matches!(reference, Reference::Tag(_)) {
                     outcome.resolved = Some(manifest.digest);
                 }
-                Ok(pace::paced(answer::manifest(&manifest, &understood.asker, request), &understood.allowance))
+                Ok(pace::paced(answer::manifest(manifest, &understood.asker, request), &understood.allowance))
             }
             Item::Blob(_) => {
                 let blob =
@@ -134,6 +138,9 @@ impl Server {
 
     /// Takes one request of what the caller may make, and what it may take beyond that.
     fn admit(&self, now: &Snapshot, caller: &Caller) -> Result<Allowance, Fault> {
+        if now.quotas.is_empty() {
+            return Ok(Allowance::default());
+        }
         let instant = Instant::now().into_std();
         let allowance = now.quotas.of(caller, instant);
         allowance.request(instant).map_err(|over| self.over(over))?;
@@ -164,19 +171,19 @@ impl Handler for Server {
             outcome.reason.get_or_insert_with(|| fault.detail.clone().unwrap_or_else(|| fault.message.clone()));
             Answer::fault(fault)
         });
-        answer.header(http::HeaderName::from_static("docker-distribution-api-version"), "registry/2.0")
+        answer.header_value(API_VERSION, API)
     }
 }
 
-fn understand(
+fn understand<'r>(
     now: &Snapshot,
-    request: &Request,
-    name: &str,
+    request: &'r Request,
+    name: &'r str,
     what: What,
-    query: Query,
+    query: Query<'r>,
     allowance: Allowance,
     outcome: &mut Outcome,
-) -> Result<Understood, Fault> {
+) -> Result<Understood<'r>, Fault> {
     let default = now.default_registry(&request.caller.listener);
     let route = route::route(&now.config.registries, default, query.ns.as_deref(), &request.host, name).map_err(fault::route)?;
     let client_name = path::repository(route.repository).map_err(fault::path)?;
@@ -188,8 +195,10 @@ fn understand(
         What::Referrers(digest) => Item::Referrers(digest),
     };
     let target = Target { registry: route.registry, repository, item };
-    outcome.target(&target, route.label.into());
-    let asker = Asker { prefix: route.prefix.to_owned(), repository: client_name, ns: query.ns };
+    outcome.target(&target, route.label);
+    // The name was made of `ns`, where there is one.
+    let namespace = query.ns.as_ref().and_then(|_| HeaderValue::from_str(target.registry.as_str()).ok());
+    let asker = Asker { prefix: route.prefix, repository: client_name, ns: query.ns, namespace };
     // What the upstream alone knows goes back to it as it came, or paging would start anew for ever.
     let paged = query.foreign || matches!(target.item, Item::Referrers(_)) && (query.n.is_some() || query.last.is_some());
     let page = paged.then_some(query.rest);
@@ -202,7 +211,7 @@ fn permit(
     now: &Snapshot,
     request: &Request,
     caller: &Caller,
-    understood: &Understood,
+    understood: &Understood<'_>,
     outcome: &mut Outcome,
 ) -> Result<Permit, Fault> {
     let question = Question {
@@ -234,9 +243,4 @@ fn refuse(error: &mirror::Error, target: &Target, outcome: &mut Outcome) -> Faul
 
 fn is_local(caller: &Caller) -> bool {
     caller.source.ip().is_loopback()
-}
-
-/// The name of a registry as clients know it, for what is answered.
-fn namespace(ns: Option<&str>) -> Option<String> {
-    ns.and_then(|ns| ns.parse::<RegistryName>().ok()).map(|name| name.to_string())
 }

@@ -7,6 +7,7 @@
 //! Threads: whatever touches the disk runs on the blocking pool, and goes on when the future that waits for it is dropped.
 //! One thread writes the index. Errors are for the caller to go on without the store: the proxy passes content through.
 
+mod by_digest;
 mod capacity;
 mod check;
 mod content;
@@ -16,6 +17,7 @@ mod error;
 mod eviction;
 mod files;
 mod index;
+mod known;
 mod layout;
 mod lineage;
 mod machine;
@@ -40,7 +42,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::{Error, Kind};
 pub use files::{Blob, OPEN_FILES};
+pub use known::Known;
 pub use lineage::Lineage;
+pub use memory::Kept;
 pub use partial::Partial;
 pub(crate) use pool::blocking;
 #[cfg(test)]
@@ -49,11 +53,12 @@ pub use purge::Removed;
 pub use records::{Link, ListRecord, TagRecord};
 
 use crate::config;
-use crate::oci::{Digest, MAX_MANIFEST, RegistryName, RepositoryName, Tag};
+use crate::oci::{ContentName, Digest, MAX_MANIFEST, MediaType, RegistryName, RepositoryName, Tag};
 use crate::telemetry::Telemetry;
 use content::{Content, Look, now};
 #[cfg(test)]
 pub(crate) use disk::{Faults, Operation};
+use index::Table;
 use machine::Machine;
 use records::{MAX_LIST_KEY, children_key, link_key, list_key, pin_key, reached_key, scope, tag_key};
 
@@ -69,6 +74,32 @@ pub struct Store {
     new_lists: AtomicU64,
     lists_grew: Notify,
     turns: Arc<Semaphore>,
+}
+
+/// Stored content that takes no look at the disk.
+#[derive(Clone, Debug)]
+pub enum AtHand {
+    /// In memory.
+    Memory(Arc<Kept>),
+    /// An open file.
+    File(Blob),
+}
+
+/// A manifest, whole and verified.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// What headers call it.
+    pub name: ContentName,
+    /// What it is served as.
+    pub media_type: MediaType,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+impl Manifest {
+    fn of(kept: &Kept, media_type: MediaType) -> Self {
+        Self { name: kept.known.name().clone(), media_type, bytes: kept.bytes.clone() }
+    }
 }
 
 /// How much is stored. While the folder is still being swept, what was found so far.
@@ -127,6 +158,13 @@ impl Store {
         self.keep_house().await;
     }
 
+    /// Content that is in memory, else its open file where that is still what it was; counts a use. `None`: it may be stored
+    /// all the same. No lock is waited for while somebody looks at the disk.
+    pub fn at_hand(&self, digest: &Digest) -> Option<AtHand> {
+        let in_memory = self.content.in_memory(digest).map(AtHand::Memory);
+        in_memory.or_else(|| self.content.hot(digest).map(AtHand::File))
+    }
+
     /// Opens stored content and counts a use. `None` where it is not stored, or was found broken and deleted. Content asked
     /// for of late costs one look at its open file; where something else wrote to that, all of it is read first. Cancelling
     /// leaves nothing behind.
@@ -167,7 +205,39 @@ impl Store {
 
     /// Content that is in memory; counts a use.
     pub fn in_memory(&self, digest: &Digest) -> Option<Bytes> {
-        self.content.in_memory(digest)
+        self.content.in_memory(digest).map(|kept| kept.bytes.clone())
+    }
+
+    /// A manifest of a repository that is linked to it as one, read as [`Store::read`] does.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn manifest(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Manifest>, Error> {
+        let kept = self.content.memory.get(digest);
+        let link = match &kept {
+            Some(kept) => self.link_of(&kept.known, registry, repository, digest).await,
+            None => self.link(registry, repository, digest).await,
+        };
+        let Some(media_type) = link.and_then(|link| link.manifest) else { return Ok(None) };
+        if let Some(kept) = kept {
+            self.content.used(&kept.known, digest);
+            return Ok(Some(Manifest::of(&kept, media_type)));
+        }
+        let bytes = self.read(digest).await?;
+        Ok(bytes.map(|bytes| Manifest { name: ContentName::of(digest), media_type, bytes }))
+    }
+
+    /// The same where it takes no look-up that could wait: what is asked for again and again.
+    pub fn manifest_at_hand(&self, registry: &RegistryName, repository: &RepositoryName, digest: &Digest) -> Option<Manifest> {
+        let kept = self.content.memory.get(digest)?;
+        let media_type = kept.known.link(registry, repository, self.content.index.version(Table::Links))?.manifest?;
+        self.content.used(&kept.known, digest);
+        Some(Manifest::of(&kept, media_type))
     }
 
     /// Stores small content that the caller has verified: in memory at once, durably on the disk when the future ends. It
@@ -235,6 +305,23 @@ impl Store {
         Link::decode(&record)
     }
 
+    /// As [`Store::link`], for content that is at hand: asked again and again, it takes no look-up.
+    pub async fn link_of(
+        &self,
+        known: &Known,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Option<Link> {
+        let version = self.content.index.version(Table::Links);
+        if let Some(link) = known.link(registry, repository, version) {
+            return Some(link);
+        }
+        let link = self.link(registry, repository, digest).await?;
+        known.learn(registry, repository, version, &link);
+        Some(link)
+    }
+
     /// Records that an upstream answered for a digest in a repository with a final 2xx. Seen at once, durable soon. The
     /// links of content end with it, when it is evicted or removed.
     pub fn put_link(&self, registry: &RegistryName, repository: &RepositoryName, digest: &Digest, link: Link) {
@@ -245,6 +332,11 @@ impl Store {
     pub async fn tag(&self, registry: &RegistryName, repository: &RepositoryName, tag: &Tag) -> Option<TagRecord> {
         let record = self.content.index.get(tag_key(registry, repository, tag)).await?;
         TagRecord::decode(&record)
+    }
+
+    /// Counts the changes of what tags mean: a record that was read after this number was taken holds while it is the same.
+    pub fn tags_version(&self) -> u64 {
+        self.content.index.version(Table::Tags)
     }
 
     /// Records what a tag means. Seen at once, durable soon.

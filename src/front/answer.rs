@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::fields::Fields;
 use super::{Body, Fault, FaultKind};
 use crate::oci::{ErrorCode, error_body};
 
@@ -47,7 +48,7 @@ impl Reply {
 #[derive(Debug)]
 pub struct Answer {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Fields,
     pub(super) body: Body,
     pub(super) length: Option<u64>,
     /// Why this is an error, for the log.
@@ -83,9 +84,15 @@ impl Answer {
         answer
     }
 
+    /// Adds a header field whose value is made already.
+    pub fn header_value(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push(name, value);
+        self
+    }
+
     /// Adds a header field. Bytes that no field may carry become `?`.
     pub fn header(mut self, name: HeaderName, value: impl AsRef<str>) -> Self {
-        self.headers.append(name, field_value(value.as_ref()));
+        self.headers.push(name, field_value(value.as_ref()));
         self
     }
 
@@ -113,12 +120,12 @@ impl Answer {
     }
 
     /// The header fields set so far.
-    pub fn headers(&self) -> &HeaderMap {
-        &self.headers
+    pub fn headers(&self) -> HeaderMap {
+        self.headers.to_map()
     }
 
     fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Body::Empty, length: Some(0), reason: None, code: None }
+        Self { status, headers: Fields::new(), body: Body::Empty, length: Some(0), reason: None, code: None }
     }
 }
 

@@ -6,12 +6,13 @@ use std::io;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
+use http::{HeaderName, Method, StatusCode, Version};
 use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_http::ResponseHeader;
 
 use super::Cut;
 use super::client::Client;
+use super::fields::Fields;
 use super::io::Wire;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -32,7 +33,7 @@ pub(super) enum Framing {
 /// The head of an answer, but for what belongs to the connection.
 pub(super) struct AnswerHead<'a> {
     pub(super) status: StatusCode,
-    pub(super) headers: &'a HeaderMap,
+    pub(super) headers: &'a Fields,
     /// The value of `X-Request-Id`.
     pub(super) id: &'a str,
     pub(super) framing: Framing,

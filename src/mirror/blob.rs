@@ -5,18 +5,19 @@ use std::sync::Arc;
 use super::content::Content;
 use super::download::{Download, Seat};
 use super::{Error, Kind, Mirror, Place};
-use crate::oci::Digest;
+use crate::oci::{ContentName, Digest};
 use crate::policy::Permit;
 use crate::quota::Allowance;
 use crate::request::{Item, Served};
+use crate::store::AtHand;
 
 /// So many downloads through other repositories are joined one after the other, when each fails.
 const MOST_FOREIGN_FAILURES: usize = 3;
 
 /// A blob's answer.
 pub struct BlobAnswer {
-    /// Its digest.
-    pub digest: Digest,
+    /// What headers call it.
+    pub name: ContentName,
     /// Its length in bytes, where anybody knows it yet.
     pub length: Option<u64>,
     /// Its bytes. `None` only for a HEAD of something that is not held.
@@ -39,18 +40,15 @@ impl Mirror {
         };
         let place = self.place(permit)?;
         self.check_reached(permit, &place, &digest).await?;
+        if let Some(stored) = self.store.at_hand(&digest) {
+            return self.stored_blob(&place, &digest, stored).await;
+        }
         // In this order, what a download leaves behind when it ends between two looks is found by the next.
         let download = self.downloads.find(&place.name, &digest);
-        let stored = self.stored(&digest).await;
-        let linked = self.is_linked(&place, &digest).await;
-        if let Some((length, content)) = stored {
-            if !linked {
-                self.check_blob_absent(&place, &digest)?;
-                self.prove_blob(&place, &digest).await?;
-            }
-            let served = if linked { Served::Hit } else { Served::Revalidated };
-            return Ok(BlobAnswer { digest, length: Some(length), content: Some(content), served });
+        if let Some(stored) = self.opened(&digest).await {
+            return self.stored_blob(&place, &digest, stored).await;
         }
+        let linked = self.is_linked(&place, &digest).await;
         self.check_blob_absent(&place, &digest)?;
         match head {
             true => self.head_blob(&place, digest, linked, download).await,
@@ -58,12 +56,28 @@ impl Mirror {
         }
     }
 
-    async fn stored(self: &Arc<Self>, digest: &Digest) -> Option<(u64, Content)> {
-        if let Some(bytes) = self.store.in_memory(digest) {
-            return Some((bytes.len() as u64, Content::memory(bytes)));
+    /// Serves what is stored, once it is known to be in this repository.
+    async fn stored_blob(self: &Arc<Self>, place: &Place, digest: &Digest, stored: AtHand) -> Result<BlobAnswer, Error> {
+        let known = match &stored {
+            AtHand::Memory(kept) => &kept.known,
+            AtHand::File(blob) => &*blob.known,
+        };
+        let (name, link) = (known.name().clone(), self.store.link_of(known, &place.name, &place.repository, digest).await);
+        if link.is_none() {
+            self.check_blob_absent(place, digest)?;
+            self.prove_blob(place, digest).await?;
         }
+        let (length, content) = match stored {
+            AtHand::Memory(kept) => (kept.bytes.len() as u64, Content::memory(kept.bytes.clone())),
+            AtHand::File(blob) => (blob.size, Content::stored(blob, self.clone())),
+        };
+        let served = if link.is_some() { Served::Hit } else { Served::Revalidated };
+        Ok(BlobAnswer { name, length: Some(length), content: Some(content), served })
+    }
+
+    async fn opened(&self, digest: &Digest) -> Option<AtHand> {
         match self.store.open_blob(digest).await {
-            Ok(blob) => blob.map(|blob| (blob.size, Content::stored(blob, self.clone()))),
+            Ok(blob) => blob.map(AtHand::File),
             Err(error) => {
                 tracing::warn!(%digest, %error, "a stored blob cannot be opened; asking the upstream");
                 None
@@ -90,10 +104,10 @@ impl Mirror {
     ) -> Result<BlobAnswer, Error> {
         let vouched = download.filter(|download| linked || download.repository == place.repository);
         if let Some(length) = vouched.and_then(|download| download.length()) {
-            return Ok(BlobAnswer { digest, length: Some(length), content: None, served: Served::Joined });
+            return Ok(BlobAnswer { name: ContentName::of(&digest), length: Some(length), content: None, served: Served::Joined });
         }
         let length = self.prove_blob(place, &digest).await?;
-        Ok(BlobAnswer { digest, length, content: None, served: Served::Miss })
+        Ok(BlobAnswer { name: ContentName::of(&digest), length, content: None, served: Served::Miss })
     }
 
     /// Answers from a download that is joined or started now. Who comes through another repository than the one it runs
@@ -135,7 +149,8 @@ impl Mirror {
         let promised = || self.sizes.get(place, digest).filter(|size| *size > 0);
         let length = seat.download.head().await?.or_else(promised);
         let served = if joined { Served::Joined } else { Served::Miss };
-        Ok(BlobAnswer { digest: *digest, length, content: Some(Content::filling(seat, length)), served })
+        let (name, content) = (ContentName::of(digest), Some(Content::filling(seat, length)));
+        Ok(BlobAnswer { name, length, content, served })
     }
 
     fn check_blob_absent(&self, place: &Place, digest: &Digest) -> Result<(), Error> {

@@ -8,6 +8,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use moka::sync::Cache;
 
@@ -15,7 +16,7 @@ use super::tag::{self, TagKey};
 use super::{Error, ManifestAnswer, Mirror, Place};
 use crate::oci::{Digest, Manifest, Tag};
 use crate::policy::{Permit, Scope, Way};
-use crate::store::Lineage;
+use crate::store::{Lineage, TagRecord};
 
 /// Indexes within indexes: a tag's manifest is no further above a blob.
 const DEPTH: usize = 4;
@@ -43,12 +44,27 @@ impl Known for Lineage<'_> {
     }
 }
 
-/// The tags that were served of late, and what they meant: their lineage is known.
-pub(super) struct Served(Cache<TagKey, Digest>);
+/// The tags that were served of late: their lineage is known, and what they mean needs no look-up.
+pub(super) struct Served(Cache<TagKey, Meaning>);
+
+/// What a tag meant when it was served.
+#[derive(Clone, Copy, Debug)]
+struct Meaning {
+    digest: Digest,
+    /// When the upstream said so, where that is on record, and the version of the records.
+    checked: Option<SystemTime>,
+    version: u64,
+}
 
 impl Served {
     pub(super) fn new() -> Self {
         Self(Cache::new(MOST_SERVED))
+    }
+
+    /// The record of a tag whose lineage is known, where it is that of this version of the records.
+    pub(super) fn record(&self, key: &TagKey, version: u64) -> Option<TagRecord> {
+        let Meaning { digest, checked, .. } = self.0.get(key).filter(|meaning| meaning.version == version)?;
+        Some(TagRecord { digest, checked: checked? })
     }
 
     pub(super) fn clear(&self) {
@@ -87,27 +103,26 @@ impl Mirror {
         self.store.put_children(&place.name, &place.repository, digest, children);
     }
 
-    /// Sees to it that the lineage of what is about to be served is known: a crash may have lost it, and not what is served. A
-    /// tag is looked after once, as long as it means the same; a digest only for those who need it.
-    pub(super) async fn remember_served(&self, permit: &Permit, place: &Place, tag: Option<&Tag>, answer: &ManifestAnswer) {
-        let Some(tag) = tag else {
-            if let Scope::Limited(_) = permit.scope() {
-                self.remember_held(place, answer).await;
-            }
-            return;
-        };
-        let key = tag::key(place, tag);
-        if self.served.0.get(&key) != Some(answer.digest) {
-            self.store.put_reached(&place.name, &place.repository, &answer.digest, tag).await;
+    /// Sees to it that the lineage of what is about to be served by tag is known: a crash may have lost it, and not what is
+    /// served. A tag is looked after once, as long as it means the same.
+    pub(super) async fn remember_tag(&self, place: &Place, tag: &Tag, answer: &ManifestAnswer) {
+        let (key, digest, version) = (tag::key(place, tag), answer.digest, self.store.tags_version());
+        let known = self.served.0.get(&key).filter(|meaning| meaning.digest == digest);
+        if known.is_none() {
+            self.store.put_reached(&place.name, &place.repository, &digest, tag).await;
             self.remember_held(place, answer).await;
-            self.served.0.insert(key, answer.digest);
+        }
+        if known.is_none_or(|meaning| meaning.version != version) {
+            let record = self.store.tag(&place.name, &place.repository, tag).await.filter(|record| record.digest == digest);
+            self.served.0.insert(key, Meaning { digest, checked: record.map(|record| record.checked), version });
         }
     }
 
-    async fn remember_held(&self, place: &Place, answer: &ManifestAnswer) {
+    /// The same for a manifest, by whatever name it was asked for.
+    pub(super) async fn remember_held(&self, place: &Place, answer: &ManifestAnswer) {
         if let Some(body) = &answer.body
             && !self.store.knows_children(&place.name, &place.repository, &answer.digest).await
-            && let Ok(manifest) = Manifest::parse(body, Some(&answer.media_type))
+            && let Ok(manifest) = Manifest::parse(body, Some(answer.media_type.as_str()))
         {
             self.remember_children(place, &answer.digest, &manifest);
         }

@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use super::lineage::check_tag;
 use super::{Error, Kind, Mirror, Place};
-use crate::oci::{Algorithm, Digest, Manifest, Reference, RegistryName, RepositoryName};
-use crate::policy::Permit;
+use crate::oci::{self, Algorithm, ContentName, Digest, MediaType, Reference, RegistryName, RepositoryName};
+use crate::policy::{Permit, Scope};
 use crate::request::{Item, Served};
-use crate::store::Link;
+use crate::store::{self, Link, Manifest};
 use crate::upstream::{ManifestHead, ManifestReply};
 
 /// A manifest's answer.
@@ -18,8 +18,10 @@ use crate::upstream::{ManifestHead, ManifestReply};
 pub struct ManifestAnswer {
     /// The digest of the content.
     pub digest: Digest,
+    /// What headers call it.
+    pub name: ContentName,
     /// What it is served as.
-    pub media_type: String,
+    pub media_type: MediaType,
     /// Its length in bytes.
     pub length: u64,
     /// Its bytes. `None` only for a HEAD of something that is not held.
@@ -37,20 +39,24 @@ pub(super) type ManifestKey = (RegistryName, RepositoryName, Reference);
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub(super) digest: Digest,
-    pub(super) media_type: String,
+    pub(super) name: ContentName,
+    pub(super) media_type: MediaType,
     pub(super) body: Bytes,
 }
 
 impl Held {
-    pub(super) fn answer(&self, served: Served, age: Duration) -> ManifestAnswer {
-        ManifestAnswer {
-            digest: self.digest,
-            media_type: self.media_type.clone(),
-            length: self.body.len() as u64,
-            body: Some(self.body.clone()),
-            served,
-            age,
-        }
+    fn new(digest: &Digest, media_type: String, body: Bytes) -> Self {
+        Self { digest: *digest, name: ContentName::of(digest), media_type: media_type.into(), body }
+    }
+
+    fn stored(digest: &Digest, manifest: Manifest) -> Self {
+        let Manifest { name, media_type, bytes } = manifest;
+        Self { digest: *digest, name, media_type, body: bytes }
+    }
+
+    pub(super) fn answer(self, served: Served, age: Duration) -> ManifestAnswer {
+        let Self { digest, name, media_type, body } = self;
+        ManifestAnswer { digest, name, media_type, length: body.len() as u64, body: Some(body), served, age }
     }
 }
 
@@ -68,15 +74,25 @@ impl Mirror {
         let place = self.place(permit)?;
         match reference {
             Reference::Digest(digest) => {
+                let is_limited = matches!(permit.scope(), Scope::Limited(_));
+                if !is_limited && let Some(held) = self.manifest_at_hand(&place, digest) {
+                    return Ok(held.answer(Served::Hit, Duration::ZERO));
+                }
                 self.check_reached(permit, &place, digest).await?;
                 let answer = self.manifest_by_digest(&place, digest, head).await?;
-                self.remember_served(permit, &place, None, &answer).await;
+                if is_limited {
+                    self.remember_held(&place, &answer).await;
+                }
                 Ok(answer)
             }
             Reference::Tag(tag) => {
+                if let Some(answer) = self.fresh_at_hand(&place, tag) {
+                    check_tag(permit, &place, tag, &answer.digest)?;
+                    return Ok(answer);
+                }
                 let answer = self.manifest_by_tag(&place, tag, head).await?;
                 check_tag(permit, &place, tag, &answer.digest)?;
-                self.remember_served(permit, &place, Some(tag), &answer).await;
+                self.remember_tag(&place, tag, &answer).await;
                 Ok(answer)
             }
         }
@@ -95,33 +111,30 @@ impl Mirror {
             return Ok(answer);
         }
         let (held, joined) = self.fetch_manifest(place, reference).await?;
-        Ok(held.answer(if joined { Served::Joined } else { Served::Miss }, Duration::ZERO))
+        Ok(Arc::unwrap_or_clone(held).answer(if joined { Served::Joined } else { Served::Miss }, Duration::ZERO))
     }
 
     /// What is stored and linked to this repository as a manifest.
     pub(super) async fn held_manifest(&self, place: &Place, digest: &Digest) -> Option<Held> {
-        let media_type = self.link(place, digest).await?.manifest?;
-        let body = self.stored_manifest(digest).await?;
-        Some(Held { digest: *digest, media_type, body })
+        if let Some(held) = self.manifest_at_hand(place, digest) {
+            return Some(held);
+        }
+        let stored = self.store.manifest(&place.name, &place.repository, digest).await;
+        Some(Held::stored(digest, readable(digest, stored)?))
     }
 
-    async fn stored_manifest(&self, digest: &Digest) -> Option<Bytes> {
-        match self.store.read(digest).await {
-            Ok(body) => body,
-            Err(error) => {
-                tracing::warn!(%digest, %error, "a stored manifest cannot be read; asking the upstream");
-                None
-            }
-        }
+    pub(super) fn manifest_at_hand(&self, place: &Place, digest: &Digest) -> Option<Held> {
+        let stored = self.store.manifest_at_hand(&place.name, &place.repository, digest)?;
+        Some(Held::stored(digest, stored))
     }
 
     /// Bytes that are stored for another repository are served here only after the upstream vouched for this one.
     pub(super) async fn prove_manifest(self: &Arc<Self>, place: &Place, digest: &Digest) -> Result<Option<Held>, Error> {
-        let Some(body) = self.stored_manifest(digest).await else { return Ok(None) };
+        let Some(body) = readable(digest, self.store.read(digest).await) else { return Ok(None) };
         let head = self.ask_head(place, Item::Manifest(Reference::Digest(*digest))).await?;
-        let manifest = Manifest::parse(&body, head.media_type.as_deref())?;
+        let manifest = oci::Manifest::parse(&body, head.media_type.as_deref())?;
         self.take_in(place, digest, &manifest);
-        Ok(Some(Held { digest: *digest, media_type: manifest.media_type, body }))
+        Ok(Some(Held::new(digest, manifest.media_type, body)))
     }
 
     /// Asks only for the head. `None` where the upstream's head says too little to answer with: clients need digest and length.
@@ -135,8 +148,8 @@ impl Mirror {
         if matches!(reference, Reference::Digest(asked) if *asked != digest) {
             return Err(Error::mismatch(place.registry.label(), &digest, "another digest"));
         }
-        let served = Served::Miss;
-        Ok(Some(ManifestAnswer { digest, media_type, length, body: None, served, age: Duration::ZERO }))
+        let (name, media_type, served) = (ContentName::of(&digest), media_type.into(), Served::Miss);
+        Ok(Some(ManifestAnswer { digest, name, media_type, length, body: None, served, age: Duration::ZERO }))
     }
 
     /// Fetches, verifies and stores a manifest, once for all who want it now. The flag says whether it was joined.
@@ -151,11 +164,11 @@ impl Mirror {
         let reply = place.registry.get_manifest(&place.repository, reference).await;
         let reply = reply.map_err(|error| self.note_absent(place, reference, error.into()))?;
         let digest = self.verified_digest(place, reference, &reply)?;
-        let manifest = Manifest::parse(&reply.body, reply.media_type.as_deref())?;
+        let manifest = oci::Manifest::parse(&reply.body, reply.media_type.as_deref())?;
         self.take_in(place, &digest, &manifest);
         self.keep_manifest(digest, reply.body.clone());
         self.prove_children(place, manifest.kind, &manifest.children);
-        Ok(Arc::new(Held { digest, media_type: manifest.media_type, body: reply.body }))
+        Ok(Arc::new(Held::new(&digest, manifest.media_type, reply.body)))
     }
 
     /// The digest of what came, which must be the one that was asked for and the one that the upstream claims.
@@ -177,9 +190,9 @@ impl Mirror {
     }
 
     /// Links a manifest whose bytes are in hand, and learns from it, before it is answered: what it names is asked for next.
-    fn take_in(&self, place: &Place, digest: &Digest, manifest: &Manifest) {
+    fn take_in(&self, place: &Place, digest: &Digest, manifest: &oci::Manifest) {
         self.sizes.learn(place, manifest);
-        let link = Link { manifest: Some(manifest.media_type.clone()) };
+        let link = Link { manifest: Some(manifest.media_type.as_str().into()) };
         self.store.put_link(&place.name, &place.repository, digest, link);
         // After the link: an eviction meanwhile drops them in the other order, so that no link outlives the lineage.
         self.remember_children(place, digest, manifest);
@@ -209,4 +222,12 @@ impl Mirror {
         }
         error
     }
+}
+
+/// What was read, if it could be.
+fn readable<T>(digest: &Digest, read: Result<Option<T>, store::Error>) -> Option<T> {
+    read.unwrap_or_else(|error| {
+        tracing::warn!(%digest, %error, "a stored manifest cannot be read; asking the upstream");
+        None
+    })
 }

@@ -57,6 +57,17 @@ impl Failing {
 }
 
 impl Mirror {
+    /// What a fresh tag means, where that takes no look-up that could wait and its lineage is known.
+    pub(super) fn fresh_at_hand(&self, place: &Place, tag: &Tag) -> Option<ManifestAnswer> {
+        let record = self.served.record(&key(place, tag), self.store.tags_version())?;
+        let (rule, now) = (freshness::rule(&place.registry.config().freshness, tag), SystemTime::now());
+        if freshness::judge(rule, record.checked, now) != Verdict::Fresh {
+            return None;
+        }
+        let held = self.manifest_at_hand(place, &record.digest)?;
+        Some(held.answer(Served::Hit, freshness::age(record.checked, now)))
+    }
+
     pub(super) async fn manifest_by_tag(self: &Arc<Self>, place: &Place, tag: &Tag, head: bool) -> Result<ManifestAnswer, Error> {
         let Some(record) = self.store.tag(&place.name, &place.repository, tag).await else {
             return self.manifest_by_new_tag(place, tag, head).await;
@@ -161,13 +172,13 @@ impl Mirror {
 }
 
 impl Refreshed {
-    fn answer(&self, joined: bool) -> ManifestAnswer {
+    fn answer(self, joined: bool) -> ManifestAnswer {
         let served = match (self.same, joined) {
             (true, _) => Served::Revalidated,
             (false, true) => Served::Joined,
             (false, false) => Served::Miss,
         };
-        self.held.answer(served, Duration::ZERO)
+        Arc::unwrap_or_clone(self.held).answer(served, Duration::ZERO)
     }
 }
 

@@ -119,7 +119,7 @@ impl Bench {
         let (place, digest) = (permit("app", Item::Tags), digest_of(body));
         let Target { registry, repository, .. } = place.target();
         self.store.put(&digest, body.clone()).await.unwrap();
-        self.store.put_link(registry, repository, &digest, Link { manifest: Some(IMAGE.to_owned()) });
+        self.store.put_link(registry, repository, &digest, Link { manifest: Some(IMAGE.into()) });
         let record = TagRecord { digest, checked: SystemTime::now() - age };
         self.store.put_tag(registry, repository, &tag.parse::<Tag>().unwrap(), record);
         digest

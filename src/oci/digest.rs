@@ -87,7 +87,12 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm().as_str(), self.to_hex())
+        let mut hex = [0; 128];
+        let hex = &mut hex[..2 * self.bytes().len()];
+        hex::encode_to_slice(self.bytes(), hex).map_err(|_| fmt::Error)?;
+        f.write_str(self.algorithm().as_str())?;
+        f.write_str(":")?;
+        f.write_str(std::str::from_utf8(hex).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -124,13 +129,30 @@ impl<'de> serde::Deserialize<'de> for Digest {
 }
 
 fn decode<const N: usize>(encoded: &str) -> Result<[u8; N], DigestError> {
-    if encoded.len() != 2 * N || encoded.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Err(DigestError::Hex);
+    let (pairs, rest) = encoded.as_bytes().as_chunks();
+    let pairs: &[[u8; 2]; N] = pairs.try_into().map_err(|_| DigestError::Hex)?;
+    // One look at the end rather than one for each digit.
+    let (mut hash, mut seen) = ([0; N], 0);
+    for (byte, digits) in hash.iter_mut().zip(pairs) {
+        let [high, low] = digits.map(|digit| DIGITS[usize::from(digit)]);
+        seen |= high | low;
+        *byte = high << 4 | low;
     }
-    let mut hash = [0; N];
-    hex::decode_to_slice(encoded, &mut hash).map_err(|_| DigestError::Hex)?;
-    Ok(hash)
+    if rest.is_empty() && seen != NO_DIGIT { Ok(hash) } else { Err(DigestError::Hex) }
 }
+
+const NO_DIGIT: u8 = 0xff;
+
+/// What each byte is worth as a digit.
+static DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    digits
+};
 
 /// Hashes content as it comes.
 #[derive(Clone)]

@@ -1,5 +1,6 @@
 //! One statement, ready to be asked: whether a request matches it, and by which key it does not.
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ pub(super) struct Facts<'a> {
     pub(super) question: &'a Question<'a>,
     /// Registry and repository.
     pub(super) name: &'a str,
-    grams: Grams,
+    /// Of the name, once a pattern has to be matched with it.
+    grams: OnceCell<Grams>,
     source: IpAddr,
     action: u8,
 }
@@ -128,11 +130,15 @@ impl Key {
 impl<'a> Facts<'a> {
     pub(super) fn new(question: &'a Question<'a>, name: &'a str) -> Self {
         let source = question.caller.source.ip().to_canonical();
-        Self { question, name, grams: Grams::of(name), source, action: bit(question.target.action()) }
+        Self { question, name, grams: OnceCell::new(), source, action: bit(question.target.action()) }
     }
 
     pub(super) fn is_anonymous(&self) -> bool {
         self.question.caller.principals.is_empty()
+    }
+
+    fn grams(&self) -> Grams {
+        *self.grams.get_or_init(|| Grams::of(self.name))
     }
 
     fn item(&self) -> &'a Item {
@@ -240,14 +246,14 @@ impl Statement {
 
     fn resource(&self, facts: &Facts<'_>) -> Truth {
         let Some(resources) = &self.resources else { return Truth::Yes };
-        let truth = resources.have(facts.name, facts.grams, facts.item());
+        let truth = resources.have(facts.name, facts.grams(), facts.item());
         // What a tag means is only known when the upstream has been asked, and by this statement alone nobody may.
         let would_ask = truth == Truth::Open && self.effect == Effect::Allow && is_by_tag(facts.item());
         if would_ask { Truth::No } else { truth }
     }
 
     fn no_resource(&self, facts: &Facts<'_>) -> Truth {
-        self.not_resources.as_ref().map_or(Truth::Yes, |resources| resources.have(facts.name, facts.grams, facts.item()).not())
+        self.not_resources.as_ref().map_or(Truth::Yes, |resources| resources.have(facts.name, facts.grams(), facts.item()).not())
     }
 
     /// What is left to find out where [`Statement::matches`] was open.

@@ -1,34 +1,39 @@
 //! Answers for what the mirror found: headers, conditions, ranges.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderName;
 use http::header::{ACCEPT_RANGES, AGE, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, LINK, RANGE};
+use http::{HeaderName, HeaderValue};
 
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::body::{Multipart, Whole};
 use crate::front::{Answer, Body, Fault, FaultKind, Reply, Request};
 use crate::mirror::{BlobAnswer, Content, ListAnswer, ManifestAnswer};
-use crate::oci::{Digest, EntityTag, ErrorCode, RangeHeader, RepositoryName, Selection, Span, if_none_match};
+use crate::oci::{ContentName, EntityTag, ErrorCode, RangeHeader, RepositoryName, Selection, Span, if_none_match};
 use crate::request::{Item, Served, Target};
 
-const OCTETS: &str = "application/octet-stream";
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const BYTES: HeaderValue = HeaderValue::from_static("bytes");
+const NOW: HeaderValue = HeaderValue::from_static("0");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 /// How the client named what it asked for; answers are in its words.
-pub(super) struct Asker {
+pub(super) struct Asker<'r> {
     /// What stood in front of the repository in the path.
-    pub(super) prefix: String,
+    pub(super) prefix: &'r str,
     /// The repository, as the client knows it.
     pub(super) repository: RepositoryName,
     /// The `ns` of the query.
-    pub(super) ns: Option<String>,
+    pub(super) ns: Option<Cow<'r, str>>,
+    /// The registry that it means.
+    pub(super) namespace: Option<HeaderValue>,
 }
 
 pub(super) fn ping(head: bool) -> Answer {
@@ -37,26 +42,25 @@ pub(super) fn ping(head: bool) -> Answer {
 }
 
 /// A manifest is sent whole whatever `Range` says: clients that send one with everything take the 200.
-pub(super) fn manifest(manifest: &ManifestAnswer, asker: &Asker, request: &Request) -> Answer {
-    let tag = EntityTag::of(&manifest.digest);
-    let headed = |reply| headed(reply, &manifest.digest, &tag, manifest.served, manifest.age, asker);
-    if not_modified(request, &tag) {
+pub(super) fn manifest(manifest: ManifestAnswer, asker: &Asker<'_>, request: &Request) -> Answer {
+    let headed = |reply| headed(reply, &manifest.name, manifest.served, manifest.age, asker);
+    if not_modified(request, manifest.name.tag()) {
         return headed(Reply::NotModified);
     }
-    let body = manifest.body.clone().map_or(Body::Empty, Body::Bytes);
-    headed(Reply::Ok).header(CONTENT_TYPE, &manifest.media_type).body(body, Some(manifest.length))
+    let body = manifest.body.map_or(Body::Empty, Body::Bytes);
+    headed(Reply::Ok).header_value(CONTENT_TYPE, manifest.media_type.value().clone()).body(body, Some(manifest.length))
 }
 
-pub(super) fn blob(blob: BlobAnswer, asker: &Asker, request: &Request) -> Answer {
-    let tag = EntityTag::of(&blob.digest);
-    let headed = |reply| headed(reply, &blob.digest, &tag, blob.served, Duration::ZERO, asker);
-    if not_modified(request, &tag) {
+pub(super) fn blob(blob: BlobAnswer, asker: &Asker<'_>, request: &Request) -> Answer {
+    let tag = blob.name.tag();
+    let headed = |reply| headed(reply, &blob.name, blob.served, Duration::ZERO, asker);
+    if not_modified(request, tag) {
         return headed(Reply::NotModified);
     }
-    let ok = |reply| headed(reply).header(CONTENT_TYPE, OCTETS);
+    let ok = |reply| headed(reply).header_value(CONTENT_TYPE, OCTETS);
     let Some(content) = blob.content else { return ok(Reply::Ok).body(Body::Empty, blob.length) };
     let most = content.most_spans();
-    let selection = match blob.length.filter(|_| most > 0).map(|length| selection(request, &tag, length)) {
+    let selection = match blob.length.filter(|_| most > 0).map(|length| selection(request, tag, length)) {
         // A server may answer in whole whatever range is asked for (RFC 9110 section 14.2).
         None => Selection::Whole,
         Some(Selection::Parts(spans)) if spans.len() > most => Selection::Whole,
@@ -78,22 +82,25 @@ fn whole(content: Content) -> Body {
 }
 
 fn parts(answer: Answer, content: &Content, spans: &[Span], total: u64) -> Answer {
-    let multipart = Multipart::new(content, spans, total, OCTETS);
+    let multipart = Multipart::new(content, spans, total, "application/octet-stream");
     let (media_type, length) = (multipart.media_type(), multipart.length());
     answer.header(CONTENT_TYPE, &media_type).body(Body::Stream(Box::new(multipart)), Some(length))
 }
 
 /// What every answer about stored content says.
-fn headed(reply: Reply, digest: &Digest, tag: &EntityTag, served: Served, age: Duration, asker: &Asker) -> Answer {
-    let answer =
-        Answer::new(reply).header(CONTENT_DIGEST, digest.to_string()).header(ETAG, tag.as_str()).header(ACCEPT_RANGES, "bytes");
+fn headed(reply: Reply, name: &ContentName, served: Served, age: Duration, asker: &Asker<'_>) -> Answer {
+    let answer = Answer::new(reply)
+        .header_value(CONTENT_DIGEST, name.digest().clone())
+        .header_value(ETAG, name.tag().value().clone())
+        .header_value(ACCEPT_RANGES, BYTES);
     cached(answer, served, age, asker)
 }
 
-fn cached(answer: Answer, served: Served, age: Duration, asker: &Asker) -> Answer {
-    let answer = answer.header(X_CACHE, served.as_str()).header(AGE, age.as_secs().to_string());
-    match super::namespace(asker.ns.as_deref()) {
-        Some(namespace) => answer.header(OCI_NAMESPACE, &namespace),
+fn cached(answer: Answer, served: Served, age: Duration, asker: &Asker<'_>) -> Answer {
+    let age = if age.as_secs() == 0 { NOW } else { age.as_secs().into() };
+    let answer = answer.header_value(X_CACHE, HeaderValue::from_static(served.as_str())).header_value(AGE, age);
+    match &asker.namespace {
+        Some(namespace) => answer.header_value(OCI_NAMESPACE, namespace.clone()),
         None => answer,
     }
 }
@@ -105,7 +112,7 @@ fn not_modified(request: &Request, tag: &EntityTag) -> bool {
 
 /// Only GET has ranges (RFC 9110 section 14.2), and `If-Range` must name this very content.
 fn selection(request: &Request, tag: &EntityTag, length: u64) -> Selection {
-    let header = |name| request.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    let header = |name| request.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let applies = header(IF_RANGE).is_none_or(|value| tag.if_range(value));
     match header(RANGE).filter(|_| applies && request.method == http::Method::GET).and_then(RangeHeader::parse) {
         Some(range) => range.select(length),
@@ -114,7 +121,7 @@ fn selection(request: &Request, tag: &EntityTag, length: u64) -> Selection {
 }
 
 /// A list in the client's words: its name for the repository, and links that lead here.
-pub(super) fn list(list: &ListAnswer, asker: &Asker, target: &Target) -> Result<Answer, Fault> {
+pub(super) fn list(list: &ListAnswer, asker: &Asker<'_>, target: &Target) -> Result<Answer, Fault> {
     let (path, body) = match &target.item {
         Item::Referrers(digest) => (format!("referrers/{digest}"), list.body.clone()),
         _ => ("tags/list".to_owned(), renamed(&list.body, asker)?),
@@ -135,7 +142,7 @@ pub(super) fn list(list: &ListAnswer, asker: &Asker, target: &Target) -> Result<
     Ok(cached(answer, list.served, list.age, asker))
 }
 
-fn renamed(body: &Bytes, asker: &Asker) -> Result<Bytes, Fault> {
+fn renamed(body: &Bytes, asker: &Asker<'_>) -> Result<Bytes, Fault> {
     let nonsense = || Fault::new(FaultKind::BadGateway, ErrorCode::Unavailable, "the upstream's list of tags is not one");
     // Only the outermost level is taken apart: a list may have as many values as fit into a mebibyte.
     let mut list: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body).map_err(|_| nonsense())?;

@@ -1,5 +1,8 @@
 //! The path and query of a data request: a small parser for what strangers send.
 
+use std::borrow::Cow;
+use std::str::Utf8Error;
+
 use percent_encoding::percent_decode_str;
 
 use crate::oci::{Digest, DigestError, NameError, Reference, RepositoryName, Tag};
@@ -64,13 +67,18 @@ pub(super) fn parse(path: &str) -> Result<Asked<'_>, PathError> {
     }
     let (front, last) = rest.rsplit_once('/').ok_or(PathError::NoSuchPath)?;
     let (name, kind) = front.rsplit_once('/').ok_or(PathError::NoSuchPath)?;
-    let last = percent_decode_str(last).decode_utf8().map_err(|_| PathError::Reference(NameError::Tag))?;
+    let last = decoded(last).map_err(|_| PathError::Reference(NameError::Tag))?;
     match kind {
         "manifests" => of(name, What::Manifest(reference(&last)?)),
         "blobs" => of(name, What::Blob(digest(&last)?)),
         "referrers" => of(name, What::Referrers(digest(&last)?)),
         _ => Err(PathError::NoSuchPath),
     }
+}
+
+/// Most have nothing that would have to be decoded.
+fn decoded(text: &str) -> Result<Cow<'_, str>, Utf8Error> {
+    if text.contains('%') { percent_decode_str(text).decode_utf8() } else { Ok(Cow::Borrowed(text)) }
 }
 
 /// The name is checked as a whole here, apart from what can only stand in a registry's name; the rest is checked once the
@@ -101,9 +109,9 @@ pub(super) fn repository(name: &str) -> Result<RepositoryName, PathError> {
 
 /// The parameters of a query that are known here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Query {
+pub(super) struct Query<'q> {
     /// The registry that the client would have asked without us.
-    pub(super) ns: Option<String>,
+    pub(super) ns: Option<Cow<'q, str>>,
     /// Tags: how many.
     pub(super) n: Option<u32>,
     /// Tags: after which.
@@ -131,9 +139,9 @@ pub(super) enum QueryError {
 const MOST_ENTRIES: u32 = 1000;
 const MAX_QUERY: usize = 4096;
 
-impl Query {
+impl<'q> Query<'q> {
     /// Reads a raw query. Unknown parameters are kept for the upstream.
-    pub(super) fn parse(query: Option<&str>) -> Result<Self, QueryError> {
+    pub(super) fn parse(query: Option<&'q str>) -> Result<Self, QueryError> {
         let query = query.unwrap_or_default();
         if query.len() > MAX_QUERY {
             return Err(QueryError::TooLong);
@@ -143,7 +151,7 @@ impl Query {
         for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match &*key {
                 "ns" => {
-                    once("ns", &mut read.ns, value.into_owned())?;
+                    once("ns", &mut read.ns, value)?;
                     continue;
                 }
                 "n" => {

@@ -1,5 +1,7 @@
 //! Which registry a request is for. A pure table over the configuration.
 
+use std::sync::Arc;
+
 use crate::config::{Registry, RegistryMatch};
 use crate::oci::RegistryName;
 
@@ -8,7 +10,7 @@ use crate::oci::RegistryName;
 pub(super) struct Route<'a> {
     pub(super) registry: RegistryName,
     /// The configured name, for metrics.
-    pub(super) label: String,
+    pub(super) label: Arc<str>,
     /// Whether it is asked with credentials of ours.
     pub(super) is_private: bool,
     /// The repository as the client wrote it, without the registry.
@@ -34,22 +36,19 @@ pub(super) enum RouteError {
 /// # Errors
 /// See [`RouteError`]. A first segment that looks like a host is never taken for a part of a repository's name.
 pub(super) fn route<'a>(
-    registries: &[std::sync::Arc<Registry>],
+    registries: &[Arc<Registry>],
     default: Option<&RegistryName>,
     ns: Option<&str>,
     host: &str,
     name: &'a str,
 ) -> Result<Route<'a>, RouteError> {
     let (first, rest) = name.split_once('/').unwrap_or(("", name));
-    let by_first = first.parse::<RegistryName>().ok();
     if let Some(ns) = ns {
-        let registry: RegistryName = ns.parse().map_err(|_| RouteError::MalformedNs)?;
-        let named_twice = by_first.as_ref() == Some(&registry);
+        let registry = registry(registries, ns).ok_or(RouteError::MalformedNs)?;
+        let named_twice = names(first, &registry);
         return to(registries, registry, if named_twice { (first, rest) } else { ("", name) }, name);
     }
-    if let Some(registry) = by_first
-        && (RegistryName::looks_like_host(first) || Registry::meant_by(registries, &registry).is_some())
-    {
+    if let Some(registry) = named_by(registries, first) {
         return to(registries, registry, (first, rest), name);
     }
     if RegistryName::looks_like_host(first) {
@@ -61,7 +60,7 @@ pub(super) fn route<'a>(
     match found.map(|registry| (&registry.name, registry)) {
         Some((RegistryMatch::Exact(exact), registry)) => Ok(Route {
             registry: exact.clone(),
-            label: registry.label(),
+            label: label(registry),
             is_private: registry.credentials.is_some(),
             repository: name,
             prefix: "",
@@ -70,21 +69,54 @@ pub(super) fn route<'a>(
     }
 }
 
+/// The name that `text` is, without making anew what the configuration has.
+fn registry(registries: &[Arc<Registry>], text: &str) -> Option<RegistryName> {
+    configured(registries, |name| name == text).cloned().or_else(|| text.parse().ok())
+}
+
+fn configured(registries: &[Arc<Registry>], is_meant: impl Fn(&str) -> bool) -> Option<&RegistryName> {
+    registries.iter().find_map(|registry| match &registry.name {
+        RegistryMatch::Exact(name) => Some(name).filter(|name| is_meant(name.as_str())),
+        RegistryMatch::Suffix(_) => None,
+    })
+}
+
+/// Whether a first segment names this registry. Only what looks like a host may do so by another name.
+fn names(first: &str, registry: &RegistryName) -> bool {
+    first.eq_ignore_ascii_case(registry.as_str())
+        || RegistryName::looks_like_host(first) && first.parse::<RegistryName>().is_ok_and(|name| name == *registry)
+}
+
+/// The registry that a first segment names: a wildcard's always looks like a host.
+fn named_by(registries: &[Arc<Registry>], first: &str) -> Option<RegistryName> {
+    if RegistryName::looks_like_host(first) {
+        return registry(registries, first);
+    }
+    configured(registries, |name| name.eq_ignore_ascii_case(first)).cloned()
+}
+
+fn label(registry: &Registry) -> Arc<str> {
+    match &registry.name {
+        RegistryMatch::Exact(name) => name.shared(),
+        RegistryMatch::Suffix(_) => registry.label().into(),
+    }
+}
+
 fn to<'a>(
-    registries: &[std::sync::Arc<Registry>],
+    registries: &[Arc<Registry>],
     registry: RegistryName,
     (first, repository): (&str, &'a str),
     name: &'a str,
 ) -> Result<Route<'a>, RouteError> {
     let configured = Registry::meant_by(registries, &registry).ok_or_else(|| RouteError::Unknown(registry.to_string()))?;
     let prefix = if first.is_empty() { "" } else { &name[..=first.len()] };
-    Ok(Route { label: configured.label(), is_private: configured.credentials.is_some(), registry, repository, prefix })
+    Ok(Route { label: label(configured), is_private: configured.credentials.is_some(), registry, repository, prefix })
 }
 
-fn by_host<'r>(registries: &'r [std::sync::Arc<Registry>], host: &str) -> Option<&'r std::sync::Arc<Registry>> {
-    let host = host.to_ascii_lowercase();
-    let bare = host.rsplit_once(':').map_or(host.as_str(), |(bare, _)| bare);
-    registries.iter().find(|registry| registry.hosts.iter().any(|known| *known == host || known == bare))
+fn by_host<'r>(registries: &'r [Arc<Registry>], host: &str) -> Option<&'r Arc<Registry>> {
+    let bare = host.rsplit_once(':').map_or(host, |(bare, _)| bare);
+    let is_meant = |known: &String| known.eq_ignore_ascii_case(host) || known.eq_ignore_ascii_case(bare);
+    registries.iter().find(|registry| registry.hosts.iter().any(is_meant))
 }
 
 #[cfg(test)]
@@ -157,8 +189,8 @@ mod tests {
     #[test]
     fn a_wildcard_keeps_its_label_and_gives_way_to_an_exact_name() {
         let registries = registries();
-        assert_eq!(route(&registries, None, Some("us.pkg.dev"), "x", "a").unwrap().label, "*.pkg.dev");
-        assert_eq!(route(&registries, None, Some("eu.pkg.dev"), "x", "a").unwrap().label, "eu.pkg.dev");
+        assert_eq!(route(&registries, None, Some("us.pkg.dev"), "x", "a").unwrap().label.as_ref(), "*.pkg.dev");
+        assert_eq!(route(&registries, None, Some("eu.pkg.dev"), "x", "a").unwrap().label.as_ref(), "eu.pkg.dev");
     }
 
     #[test]
@@ -168,8 +200,8 @@ mod tests {
         };
         for order in [[".dev", ".pkg.dev"], [".pkg.dev", ".dev"]] {
             let registries = order.map(wildcard);
-            assert_eq!(route(&registries, None, Some("us.pkg.dev"), "x", "a").unwrap().label, "*.pkg.dev", "{order:?}");
-            assert_eq!(route(&registries, None, Some("us.dev"), "x", "a").unwrap().label, "*.dev", "{order:?}");
+            assert_eq!(route(&registries, None, Some("us.pkg.dev"), "x", "a").unwrap().label.as_ref(), "*.pkg.dev", "{order:?}");
+            assert_eq!(route(&registries, None, Some("us.dev"), "x", "a").unwrap().label.as_ref(), "*.dev", "{order:?}");
         }
     }
 

@@ -22,9 +22,10 @@ use super::error::{Error, Kind};
 use super::eviction::{self, Use, Victim};
 use super::files::{Blob, Files};
 use super::index::{self, Index};
+use super::known::Known;
 use super::layout::Layout;
 use super::machine::Machine;
-use super::memory::Memory;
+use super::memory::{Kept, Memory};
 use super::parked::Parked;
 use super::records::{blob_key, seconds, split_digest};
 use super::space::Space;
@@ -115,15 +116,23 @@ impl Content {
     pub(super) fn hot(&self, digest: &Digest) -> Option<Blob> {
         let (blob, modified) = self.files.get(digest)?;
         self.state(&blob, modified).ok().filter(|state| *state == State::Same)?;
-        self.table().touch(digest, now());
+        self.used(&blob.known, digest);
         Some(blob)
     }
 
     /// Content in memory; counts a use. No system call.
-    pub(super) fn in_memory(&self, digest: &Digest) -> Option<Bytes> {
-        let bytes = self.memory.get(digest)?;
-        self.table().touch(digest, now());
-        Some(bytes)
+    pub(super) fn in_memory(&self, digest: &Digest) -> Option<Arc<Kept>> {
+        let kept = self.memory.get(digest)?;
+        self.used(&kept.known, digest);
+        Some(kept)
+    }
+
+    /// Counts a use of content that is at hand. The table's lock is taken only where that makes a difference.
+    pub(super) fn used(&self, known: &Known, digest: &Digest) {
+        let now = now();
+        if known.counts(now) {
+            self.table().touch(digest, now);
+        }
     }
 
     /// Opens content; counts a use. A file that is not as long as it was is deleted and not there.
@@ -203,7 +212,7 @@ impl Content {
                 }
                 let placed = self.layout.place(draft.path(), digest).inspect_err(|error| self.remake_if_gone(error));
                 placed.map_err(|error| self.failed("commit", "cannot place", &self.layout.blob(digest), error))?;
-                let blob = Blob { digest: *digest, size, file: draft.file().clone() };
+                let blob = Blob::new(digest, size, draft.file().clone());
                 (blob.clone(), self.settle(&mut draft, &blob, modified))
             }
         };
@@ -312,7 +321,7 @@ impl Content {
             self.discard(digest, "its length has changed");
             return Ok(Held::Missing);
         }
-        let blob = Blob { digest: *digest, size, file: Arc::new(file) };
+        let blob = Blob::new(digest, size, Arc::new(file));
         self.files.insert(blob.clone(), modified);
         let victims = self.table().admit(digest, size, now());
         Ok(Held::There(blob, victims))

@@ -28,7 +28,7 @@ const SMALL_SHARE: u64 = 10;
 /// In seconds, see [`Table::is_stale`].
 const STALE: u32 = 24 * 60 * 60;
 /// How many uses count, at most, towards staying.
-const MAX_USES: u8 = 3;
+pub(super) const MAX_USES: u8 = 3;
 
 /// Content that the caller must delete: it is out of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

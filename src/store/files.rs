@@ -5,6 +5,8 @@ use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use super::by_digest::ByDigest;
+use super::known::Known;
 use crate::oci::Digest;
 
 /// How many files stay open. Of a million blobs only few are asked for at any time.
@@ -19,6 +21,14 @@ pub struct Blob {
     pub size: u64,
     /// Its bytes, from offset 0. Read at offsets: the file's own position is shared by all.
     pub file: Arc<File>,
+    /// What else is known.
+    pub known: Arc<Known>,
+}
+
+impl Blob {
+    pub(super) fn new(digest: &Digest, size: u64, file: Arc<File>) -> Self {
+        Self { digest: *digest, size, file, known: Arc::new(Known::new(digest)) }
+    }
 }
 
 /// The files opened last. Unlike a concurrent cache's, a removed entry is gone at once: a file that stayed open for later
@@ -37,7 +47,7 @@ struct Open {
 
 #[derive(Debug, Default)]
 struct Inner {
-    open: HashMap<Digest, Open>,
+    open: HashMap<Digest, Open, ByDigest>,
     clock: u64,
 }
 
@@ -125,6 +135,6 @@ mod tests {
     }
 
     fn blob(i: usize) -> Blob {
-        Blob { digest: digest(i), size: 0, file: Arc::new(File::open("/dev/null").unwrap()) }
+        Blob::new(&digest(i), 0, Arc::new(File::open("/dev/null").unwrap()))
     }
 }

@@ -39,6 +39,11 @@ pub(super) enum Table {
     Parents,
 }
 
+impl Table {
+    /// How many there are.
+    const COUNT: usize = Self::Parents as usize + 1;
+}
+
 /// The name of a record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Key {
@@ -77,6 +82,11 @@ impl Index {
     /// Puts a record. Whether it was taken: not where too much waits for a disk that refuses.
     pub(super) fn put(&self, key: Key, value: Bytes) -> bool {
         self.shared.write(key, Some(value))
+    }
+
+    /// Counts the changes of a table: what was read of it after this number, holds good while the number is the same.
+    pub(super) fn version(&self, table: Table) -> u64 {
+        self.shared.version(table)
     }
 
     /// Removes a record.
@@ -132,6 +142,7 @@ impl Index {
     /// Somebody deleted the file: what was in it is not known any more, and what comes goes to a new one.
     pub(super) fn begin_anew(&self) {
         self.shared.hot.invalidate_all();
+        self.shared.changed_all();
         self.shared.report(Fault::Failed("its file was deleted".to_owned()));
     }
 

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::eviction::Use;
 use super::index::{Key, Table};
-use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName, Tag};
+use crate::oci::{Algorithm, Digest, MediaType, RegistryName, RepositoryName, Tag};
 
 /// That an upstream proved to hold a digest in a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// The media type, where the upstream served it as a manifest.
-    pub manifest: Option<String>,
+    pub manifest: Option<MediaType>,
 }
 
 /// What a tag meant when an upstream was last asked.
@@ -90,9 +90,8 @@ pub(super) fn list_key(registry: &RegistryName, repository: &RepositoryName, key
 }
 
 fn scoped(table: Table, registry: &RegistryName, repository: &RepositoryName, rest: &str) -> Key {
-    let mut bytes = scope(registry, repository);
-    bytes.extend(rest.as_bytes());
-    Key { table, bytes: bytes.into() }
+    let [registry, end, repository, _] = scoping(registry, repository);
+    Key { table, bytes: [registry, end, repository, end, rest.as_bytes()].concat().into() }
 }
 
 fn placed(table: Table, digest: &Digest, scope: &[u8], rest: &[u8]) -> Key {
@@ -102,14 +101,16 @@ fn placed(table: Table, digest: &Digest, scope: &[u8], rest: &[u8]) -> Key {
 /// What the keys of a repository's tags and lists begin with, and what stands behind the digest in those of its links and
 /// lineage.
 pub(super) fn scope(registry: &RegistryName, repository: &RepositoryName) -> Vec<u8> {
-    format!("{registry}\0{repository}\0").into_bytes()
+    scoping(registry, repository).concat()
+}
+
+fn scoping<'a>(registry: &'a RegistryName, repository: &'a RepositoryName) -> [&'a [u8]; 4] {
+    [registry.as_str().as_bytes(), b"\0", repository.as_str().as_bytes(), b"\0"]
 }
 
 /// What the keys of everything about a digest begin with: a byte for the algorithm, then the hash.
 pub(super) fn digest_bytes(digest: &Digest) -> Vec<u8> {
-    let mut bytes = vec![algorithm_byte(digest.algorithm())];
-    bytes.extend(digest.bytes());
-    bytes
+    [&[algorithm_byte(digest.algorithm())], digest.bytes()].concat()
 }
 
 pub(super) fn algorithm_byte(algorithm: Algorithm) -> u8 {
@@ -251,7 +252,7 @@ mod tests {
     fn a_record_reads_back_as_written() {
         let digest = Digest::of(Algorithm::Sha512, b"x");
         let at = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
-        let link = Link { manifest: Some("a/b".to_owned()) };
+        let link = Link { manifest: Some("a/b".into()) };
         assert_eq!(Link::decode(&link.clone().encode()), Some(link));
         let tag = TagRecord { digest, checked: at };
         assert_eq!(TagRecord::decode(&tag.clone().encode()), Some(tag));

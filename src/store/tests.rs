@@ -204,7 +204,7 @@ async fn a_restart_keeps_what_was_stored_and_recorded() {
     let folder = Folder::new(1000);
     let store = folder.open().await;
     let digest = put(&store, 1, 100).await;
-    let typed = Link { manifest: Some("a/b".to_owned()) };
+    let typed = Link { manifest: Some("a/b".into()) };
     store.put_link(&registry(), &repository("a/b"), &digest, typed.clone());
     let checked = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_001);
     store.put_tag(&registry(), &repository("a/b"), &tag("v1"), TagRecord { digest, checked });

@@ -1,5 +1,6 @@
 //! The thread that makes the index durable.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ pub(super) struct Shared {
     /// Records read or written of late: never older than the overlay, because both change under the state's lock.
     pub(super) hot: Cache<Key, Bytes>,
     state: Mutex<State>,
+    /// How often each table was changed so far. Counted after the change can be seen, so that who reads a number and then the
+    /// table has nothing older than what the number stands for.
+    versions: [AtomicU64; Table::COUNT],
     wake: Condvar,
     /// The last round that ended, whether or not the disk took what it wrote.
     ended: watch::Sender<u64>,
@@ -55,7 +59,8 @@ struct Round {
 impl Shared {
     pub(super) fn new(database: Database, hot: Cache<Key, Bytes>, telemetry: Arc<Telemetry>) -> Self {
         let (ended, _) = watch::channel(0);
-        Self { database, hot, state: Mutex::default(), wake: Condvar::new(), ended, telemetry }
+        let versions = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { database, hot, state: Mutex::default(), versions, wake: Condvar::new(), ended, telemetry }
     }
 
     /// Opens the file; one that is damaged is replaced.
@@ -69,7 +74,7 @@ impl Shared {
 
     /// Whether it was taken.
     pub(super) fn write(&self, key: Key, value: Option<Bytes>) -> bool {
-        let mut state = self.state();
+        let (mut state, table) = (self.state(), key.table);
         let taken = state.overlay.write(key.clone(), value.clone());
         // Nobody asks for a parent by name.
         match value.filter(|_| taken && key.table != Table::Parents) {
@@ -77,12 +82,28 @@ impl Shared {
             None => self.hot.invalidate(&key),
         }
         drop(state);
+        self.changed(table);
         if taken {
             self.wake.notify_one();
         } else {
             self.telemetry.metrics.store_failed("index_full");
         }
         taken
+    }
+
+    /// How often a table was changed.
+    pub(super) fn version(&self, table: Table) -> u64 {
+        self.versions[table as usize].load(Ordering::Acquire)
+    }
+
+    /// A table was changed, and that can be seen.
+    fn changed(&self, table: Table) {
+        self.versions[table as usize].fetch_add(1, Ordering::Release);
+    }
+
+    /// So were all.
+    pub(super) fn changed_all(&self) {
+        self.versions.iter().for_each(|version| _ = version.fetch_add(1, Ordering::Release));
     }
 
     /// A reader met a fault.
