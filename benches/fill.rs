@@ -39,7 +39,7 @@ struct Arguments {
     count: u64,
     /// The name of the registry that they are linked to, as clients call it
     registry: RegistryName,
-    /// How many paths are printed
+    /// How many images' paths are printed
     #[arg(long, default_value_t = 10)]
     paths: u64,
     /// The number of the first blob: another one makes other blobs
@@ -72,9 +72,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         store.flush().await;
     }
     let mut out = std::io::stdout();
-    for number in numbers.step_by((arguments.count / arguments.paths.max(1)).max(1) as usize).take(arguments.paths as usize) {
-        writeln!(out, "{}", path(number))?;
-        writeln!(out, "{}", path(manifest_of(number)))?;
+    let step = (arguments.count / arguments.paths.max(1)).max(1) as usize;
+    for number in numbers.step_by(step).take(arguments.paths as usize).map(manifest_of) {
+        writeln!(out, "{}\n{}", path(number), path(number + 1))?;
     }
     let (usage, seconds) = (store.usage(), started.elapsed().as_secs());
     writeln!(std::io::stderr(), "{} blobs of {} bytes in {seconds} s", usage.blobs, usage.bytes)?;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::content::{Content, lock, now};
 use super::error::{Error, Kind};
@@ -36,12 +37,7 @@ impl Content {
     pub(super) fn reserve(&self, bytes: u64) -> Result<(), Error> {
         self.count_lingering();
         self.make_way(bytes);
-        self.shed(bytes);
-        let victims = {
-            let mut table = self.table();
-            table.reserve(bytes).map_err(|_| no_room(bytes, table.cap()))?
-        };
-        self.evict(victims);
+        self.take_room(bytes)?;
         let kept = self.keep_cap(bytes).and_then(|()| self.keep_free(bytes));
         match kept {
             Ok(()) => self.space.took(bytes),
@@ -58,14 +54,24 @@ impl Content {
         }
     }
 
-    /// Evicts in steps, so that who wants the table meanwhile need not wait for thousands of small files.
-    fn shed(&self, bytes: u64) {
+    /// Evicts in steps, so that who wants the table meanwhile need not wait for thousands of small files, however many reserve at
+    /// once.
+    fn take_room(&self, bytes: u64) -> Result<(), Error> {
+        let mut most = STEP;
         loop {
-            let victims = self.table().shed(bytes, STEP);
-            let is_last = victims.len() < STEP;
-            if !self.evict(victims) || is_last {
-                return;
+            let (victims, is_enough) = {
+                let mut table = self.table();
+                table.reserve_in_steps(bytes, most).map_err(|_| no_room(bytes, table.cap()))?
+            };
+            let started = Instant::now();
+            if !self.evict(victims) {
+                // What the disk keeps comes back into the table: to go on like this might never end.
+                most = usize::MAX;
             }
+            if is_enough {
+                return Ok(());
+            }
+            std::thread::sleep(started.elapsed());
         }
     }
 

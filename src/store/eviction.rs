@@ -107,13 +107,19 @@ impl Table {
 
     /// Keeps `bytes` for content to come.
     pub(super) fn reserve(&mut self, bytes: u64) -> Result<Vec<Victim>, NoRoom> {
+        self.reserve_in_steps(bytes, usize::MAX).map(|(victims, _)| victims)
+    }
+
+    /// The same, evicting `most` at most. Whether that was enough: only then anything is kept, and else it is to be called again.
+    pub(super) fn reserve_in_steps(&mut self, bytes: u64, most: usize) -> Result<(Vec<Victim>, bool), NoRoom> {
         let fixed = self.reserved + self.lingering + self.slots.bytes(Queue::Pinned);
         if fixed.checked_add(bytes).is_none_or(|least| least > self.cap) {
             return Err(NoRoom);
         }
-        let victims = self.make_room(bytes, usize::MAX);
-        self.reserved += bytes;
-        Ok(victims)
+        let victims = self.make_room(bytes, most);
+        let is_enough = self.used().saturating_add(bytes) <= self.cap;
+        self.reserved += if is_enough { bytes } else { 0 };
+        Ok((victims, is_enough))
     }
 
     /// How much is lacking for `bytes` more, before anything is evicted. `None` where they could not be had even if all
@@ -122,16 +128,6 @@ impl Table {
         let fixed = (self.reserved + self.lingering + self.slots.bytes(Queue::Pinned)).saturating_sub(movable);
         fixed.checked_add(bytes).filter(|least| *least <= self.cap)?;
         Some(self.used().saturating_add(bytes).saturating_sub(self.cap))
-    }
-
-    /// Evicts at most `most` of what a reservation of `bytes` would; nothing where that cannot be had.
-    pub(super) fn shed(&mut self, bytes: u64, most: usize) -> Vec<Victim> {
-        let mut victims = Vec::new();
-        while victims.len() < most && self.shortage(bytes, 0).is_some_and(|short| short > 0) {
-            let Some(victim) = self.evict() else { break };
-            victims.push(victim);
-        }
-        victims
     }
 
     /// Gives back what was reserved.

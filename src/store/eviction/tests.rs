@@ -73,6 +73,22 @@ fn what_comes_back_soon_stays_longer() {
 }
 
 #[test]
+fn whoever_reserves_beside_others_evicts_no_more_at_once() {
+    let mut table = table(100);
+    (0..100).for_each(|i| drop(table.admit(&digest(i), 1, 0)));
+    let (mut waiting, mut evicted) = (vec![50, 50], 0);
+    while let Some(bytes) = waiting.pop() {
+        let (victims, is_enough) = table.reserve_in_steps(bytes, 10).unwrap();
+        assert!(victims.len() <= 10);
+        evicted += victims.len();
+        if !is_enough {
+            waiting.insert(0, bytes);
+        }
+    }
+    assert_eq!((evicted, table.len(), table.reserve(1)), (100, 0, Err(NoRoom)));
+}
+
+#[test]
 fn a_reservation_that_cannot_be_had_evicts_nothing() {
     let mut table = table(100);
     table.admit(&digest(1), 40, 0);
