@@ -133,10 +133,20 @@ impl Store {
         }))
     }
 
+    /// Opens a cache folder to put content into it that is made up, for measuring: nothing is synced, and the folder is not to be
+    /// believed after a crash of the machine.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    #[doc(hidden)]
+    pub async fn open_hasty(config: &config::Cache, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, Error> {
+        Self::open_in(config, Machine::hasty(config.directory.clone()), telemetry).await
+    }
+
     /// Opens a cache folder on a disk that fails as `faults` say, with a file system that never runs out by itself.
     #[cfg(test)]
     pub(crate) async fn open_faulty(config: &config::Cache, telemetry: Arc<Telemetry>, faults: Faults) -> Result<Arc<Self>, Error> {
-        Self::open_in(config, Machine::roomy(disk::Disk { faults: Some(faults) }), telemetry).await
+        Self::open_in(config, Machine::roomy(disk::Disk { faults: Some(faults), ..disk::Disk::default() }), telemetry).await
     }
 
     /// Sweeps the folder behind whoever serves, then keeps house until `stop`; returns when everything is durable. Dropping
@@ -465,6 +475,7 @@ impl Store {
             content.delete_again();
             content.delete_kept_again();
             content.drop_surplus(SystemTime::now());
+            content.count_lingering();
             if content.is_trim_due() {
                 content.trim_lineage(now());
             }

@@ -1,7 +1,8 @@
 //! Room for content: reserving it, and evicting for it. Everything here blocks.
 
 use std::fs::File;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::content::{Content, lock, now};
 use super::error::{Error, Kind};
@@ -12,15 +13,19 @@ use crate::oci::Digest;
 
 /// How much is evicted at least when the file system turns out to be full.
 const RELIEF: u64 = 16 << 20;
-/// How much content is evicted at most under one hold of the table's lock.
-const STEP: usize = 1024;
+/// How much content is evicted at most under one hold of the table's lock: some tens of microseconds.
+const STEP: usize = 64;
 /// How many uses are written down as one.
 const USES: usize = 4096;
 
-/// A deleted file that readers hold open: its bytes stay on the disk until the last of them closes it.
+/// To give back the bytes of a file this large takes the file system a while.
+pub(super) const LARGE: u64 = 16 << 20;
+
+/// A deleted file that is open: its bytes stay on the disk until it is closed. That is done here and not by its last reader, who has
+/// other readers to serve and no time for it.
 #[derive(Debug)]
 pub(super) struct Lingering {
-    file: Weak<File>,
+    file: Arc<File>,
     size: u64,
 }
 
@@ -32,12 +37,7 @@ impl Content {
     pub(super) fn reserve(&self, bytes: u64) -> Result<(), Error> {
         self.count_lingering();
         self.make_way(bytes);
-        self.shed(bytes);
-        let victims = {
-            let mut table = self.table();
-            table.reserve(bytes).map_err(|_| no_room(bytes, table.cap()))?
-        };
-        self.evict(victims);
+        self.take_room(bytes)?;
         let kept = self.keep_cap(bytes).and_then(|()| self.keep_free(bytes));
         match kept {
             Ok(()) => self.space.took(bytes),
@@ -54,14 +54,24 @@ impl Content {
         }
     }
 
-    /// Evicts in steps, so that who wants the table meanwhile need not wait for thousands of small files.
-    fn shed(&self, bytes: u64) {
+    /// Evicts in steps, so that who wants the table meanwhile need not wait for thousands of small files, however many reserve at
+    /// once.
+    fn take_room(&self, bytes: u64) -> Result<(), Error> {
+        let mut most = STEP;
         loop {
-            let victims = self.table().shed(bytes, STEP);
-            let is_last = victims.len() < STEP;
-            if !self.evict(victims) || is_last {
-                return;
+            let (victims, is_enough) = {
+                let mut table = self.table();
+                table.reserve_in_steps(bytes, most).map_err(|_| no_room(bytes, table.cap()))?
+            };
+            let started = Instant::now();
+            if !self.evict(victims) {
+                // What the disk keeps comes back into the table: to go on like this might never end.
+                most = usize::MAX;
             }
+            if is_enough {
+                return Ok(());
+            }
+            std::thread::sleep(started.elapsed());
         }
     }
 
@@ -75,8 +85,24 @@ impl Content {
     pub(super) fn relieve(&self, bytes: u64) -> bool {
         let wanted = bytes.max(RELIEF);
         let freed = self.drop_parked(|freed| freed >= wanted);
-        let victims = self.table().free(wanted.saturating_sub(freed));
-        (freed > 0 || !victims.is_empty()) && self.evict(victims)
+        self.free(wanted.saturating_sub(freed)).is_some_and(|evicted| freed > 0 || evicted > 0)
+    }
+
+    /// Evicts at least `bytes`, in steps as well; nothing where there is not that much to evict. How many blobs went; `None` where
+    /// the disk did not let one.
+    fn free(&self, mut bytes: u64) -> Option<usize> {
+        let mut count = 0;
+        loop {
+            let victims = self.table().free(bytes, STEP);
+            if victims.is_empty() {
+                return Some(count);
+            }
+            bytes = victims.iter().fold(bytes, |bytes, victim| bytes.saturating_sub(victim.size));
+            count += victims.len();
+            if !self.evict(victims) {
+                return None;
+            }
+        }
     }
 
     /// Deletes what the table gave up. What cannot be deleted goes back into it and is counted. Whether all went.
@@ -85,6 +111,7 @@ impl Content {
             return true;
         }
         let kept = victims.into_iter().filter(|victim| !self.delete(*victim)).count();
+        self.count_lingering();
         self.report_usage();
         kept == 0
     }
@@ -95,7 +122,7 @@ impl Content {
         if self.table().size(&victim.digest).is_some() {
             return true;
         }
-        let lingers = self.close(&victim.digest);
+        let lingers = self.close(&victim.digest, victim.size);
         match self.unlink(&victim.digest) {
             Ok(_) => {
                 self.telemetry.metrics.evicted(victim.size);
@@ -113,16 +140,25 @@ impl Content {
         }
     }
 
-    /// Drops content from memory and closes its file. Whether readers still hold it open.
-    pub(super) fn close(&self, digest: &Digest) -> bool {
+    /// Drops content that is to be deleted from memory, and its file from those that are open. Whether readers still hold it open.
+    /// What is known to be large stays open in any case, so that its bytes are given back under no stripe.
+    pub(super) fn close(&self, digest: &Digest, size: u64) -> bool {
         self.memory.remove(digest);
-        let Some(blob) = self.files.remove(digest) else { return false };
-        if Arc::strong_count(&blob.file) == 1 {
-            return false;
+        let open = match self.files.remove(digest) {
+            Some(blob) => Some((blob.file, blob.size)),
+            // Where it cannot be opened, it is deleted as others are.
+            None if size >= LARGE => self.disk.open(&self.layout.blob(digest)).ok().map(|file| (Arc::new(file), size)),
+            None => None,
+        };
+        let Some((file, size)) = open else { return false };
+        let lingers = Arc::strong_count(&file) > 1;
+        if lingers {
+            self.table().linger(size);
         }
-        lock(&self.lingering).push(Lingering { file: Arc::downgrade(&blob.file), size: blob.size });
-        self.table().linger(blob.size);
-        true
+        if lingers || size >= LARGE {
+            lock(&self.lingering).push(Lingering { file, size: if lingers { size } else { 0 } });
+        }
+        lingers
     }
 
     /// Drops what is recorded of content that is gone, links and lineage included: so the index grows no larger than the cache.
@@ -137,22 +173,26 @@ impl Content {
 
     /// Writes down some of the uses that were not yet. Whether there may be more.
     pub(super) fn save_uses(&self) -> bool {
-        let uses = self.table().take_uses(USES);
-        for used in &uses {
-            self.index.put(blob_key(&used.digest), used.encode());
+        for _ in 0..USES / STEP {
+            let uses = self.table().take_uses(STEP);
+            for used in &uses {
+                self.index.put(blob_key(&used.digest), used.encode());
+            }
+            if uses.len() < STEP {
+                return false;
+            }
         }
-        uses.len() == USES
+        true
     }
 
-    fn count_lingering(&self) {
-        let mut closed = 0;
-        lock(&self.lingering).retain(|lingering| {
-            let open = lingering.file.strong_count() > 0;
-            closed += if open { 0 } else { lingering.size };
-            open
-        });
-        if closed > 0 {
-            self.table().lingered(closed);
+    /// Closes the files that nobody reads any more.
+    pub(super) fn count_lingering(&self) {
+        let closed: Vec<Lingering> =
+            lock(&self.lingering).extract_if(.., |lingering| Arc::strong_count(&lingering.file) == 1).collect();
+        if !closed.is_empty() {
+            let bytes = closed.iter().map(|lingering| lingering.size).sum();
+            drop(closed);
+            self.table().lingered(bytes);
         }
     }
 
@@ -161,7 +201,7 @@ impl Content {
         loop {
             let (victims, fits, cap) = {
                 let mut table = self.table();
-                (table.trim(), table.fits(), table.cap())
+                (table.trim(STEP), table.fits(), table.cap())
             };
             if victims.is_empty() {
                 return if fits { Ok(()) } else { Err(no_room(bytes, cap)) };
@@ -186,8 +226,7 @@ impl Content {
             return Ok(());
         }
         let freed = self.drop_parked(|freed| freed >= short);
-        let victims = self.table().free(short.saturating_sub(freed));
-        self.evict(victims);
+        self.free(short.saturating_sub(freed));
         if shortfall() == 0 {
             return Ok(());
         }

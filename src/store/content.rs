@@ -228,12 +228,14 @@ impl Content {
 
     /// Deletes content and what is known of it. Whether there was any.
     pub(super) fn remove(&self, digest: &Digest) -> Result<bool, Error> {
-        let _stripe = self.stripe(digest);
+        let stripe = self.stripe(digest);
         let known = self.table().remove(digest);
-        self.close(digest);
+        self.close(digest, known.unwrap_or(0));
         match self.unlink(digest) {
             Ok(was_there) => {
                 self.forget(digest);
+                drop(stripe);
+                self.count_lingering();
                 self.report_usage();
                 Ok(was_there)
             }
@@ -249,8 +251,8 @@ impl Content {
         let path = self.layout.blob(digest);
         tracing::warn!(path = %path.display(), why, "deleting broken content; it will be fetched again");
         self.telemetry.metrics.store_failed("broken");
-        self.table().remove(digest);
-        self.close(digest);
+        let known = self.table().remove(digest);
+        self.close(digest, known.unwrap_or(0));
         self.index.remove(blob_key(digest));
         if let Err(error) = self.unlink(digest) {
             self.failed("delete", "cannot delete", &path, error);
@@ -302,7 +304,7 @@ impl Content {
                 }
                 State::Gone => {
                     drop(blob);
-                    self.close(digest);
+                    self.close(digest, 0);
                 }
             }
         }
@@ -331,7 +333,7 @@ impl Content {
     fn lost(&self, digest: &Digest) {
         if self.table().size(digest).is_some() {
             self.table().remove(digest);
-            self.close(digest);
+            self.close(digest, 0);
             self.index.remove(blob_key(digest));
         }
     }

@@ -15,11 +15,13 @@
 
 mod ghosts;
 mod slots;
+mod unsaved;
 
 use std::collections::HashSet;
 
 use ghosts::Ghosts;
 use slots::{Queue, Slots};
+use unsaved::Unsaved;
 
 use crate::oci::Digest;
 
@@ -29,6 +31,9 @@ const SMALL_SHARE: u64 = 10;
 const STALE: u32 = 24 * 60 * 60;
 /// How many uses count, at most, towards staying.
 pub(super) const MAX_USES: u8 = 3;
+/// How many entries may buy another round before one goes in any case: where all of a million were used, nobody waits until the
+/// table has looked at all of them.
+const PATIENCE: usize = 256;
 
 /// Content that the caller must delete: it is out of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +64,7 @@ pub(super) struct Table {
     slots: Slots,
     ghosts: Ghosts,
     pins: HashSet<Digest>,
-    dirty: Vec<u32>,
+    unsaved: Unsaved,
     /// What left the table since the sweep began.
     gone: Option<HashSet<Digest>>,
 }
@@ -68,7 +73,7 @@ impl Table {
     /// An empty table. `pins` may name content that comes later.
     pub(super) fn new(cap: u64, pins: HashSet<Digest>) -> Self {
         let slots = Slots::default();
-        Self { cap, reserved: 0, lingering: 0, slots, ghosts: Ghosts::default(), pins, dirty: Vec::new(), gone: None }
+        Self { cap, reserved: 0, lingering: 0, slots, ghosts: Ghosts::default(), pins, unsaved: Unsaved::default(), gone: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -95,20 +100,26 @@ impl Table {
         slot.uses = (slot.uses + 1).min(MAX_USES);
         slot.used = now;
         if !std::mem::replace(&mut slot.dirty, true) {
-            self.dirty.push(id);
+            self.unsaved.add(digest, id);
         }
         true
     }
 
     /// Keeps `bytes` for content to come.
     pub(super) fn reserve(&mut self, bytes: u64) -> Result<Vec<Victim>, NoRoom> {
+        self.reserve_in_steps(bytes, usize::MAX).map(|(victims, _)| victims)
+    }
+
+    /// The same, evicting `most` at most. Whether that was enough: only then anything is kept, and else it is to be called again.
+    pub(super) fn reserve_in_steps(&mut self, bytes: u64, most: usize) -> Result<(Vec<Victim>, bool), NoRoom> {
         let fixed = self.reserved + self.lingering + self.slots.bytes(Queue::Pinned);
         if fixed.checked_add(bytes).is_none_or(|least| least > self.cap) {
             return Err(NoRoom);
         }
-        let victims = self.make_room(bytes);
-        self.reserved += bytes;
-        Ok(victims)
+        let victims = self.make_room(bytes, most);
+        let is_enough = self.used().saturating_add(bytes) <= self.cap;
+        self.reserved += if is_enough { bytes } else { 0 };
+        Ok((victims, is_enough))
     }
 
     /// How much is lacking for `bytes` more, before anything is evicted. `None` where they could not be had even if all
@@ -117,16 +128,6 @@ impl Table {
         let fixed = (self.reserved + self.lingering + self.slots.bytes(Queue::Pinned)).saturating_sub(movable);
         fixed.checked_add(bytes).filter(|least| *least <= self.cap)?;
         Some(self.used().saturating_add(bytes).saturating_sub(self.cap))
-    }
-
-    /// Evicts at most `most` of what a reservation of `bytes` would; nothing where that cannot be had.
-    pub(super) fn shed(&mut self, bytes: u64, most: usize) -> Vec<Victim> {
-        let mut victims = Vec::new();
-        while victims.len() < most && self.shortage(bytes, 0).is_some_and(|short| short > 0) {
-            let Some(victim) = self.evict() else { break };
-            victims.push(victim);
-        }
-        victims
     }
 
     /// Gives back what was reserved.
@@ -141,7 +142,7 @@ impl Table {
             return Vec::new();
         }
         let mut victims: Vec<Victim> = self.displace(digest).into_iter().collect();
-        victims.extend(self.make_room(size));
+        victims.extend(self.make_room(size, usize::MAX));
         let queue = if self.ghosts.take(digest) { Queue::Main } else { Queue::Small };
         self.slots.insert(digest, size, now, self.queue(digest, queue), true);
         victims
@@ -160,9 +161,9 @@ impl Table {
         self.slots.find(digest).map(|id| self.slots.remove(id).1)
     }
 
-    /// Evicts what is too much; there may be, once evicted content turns out to linger.
-    pub(super) fn trim(&mut self) -> Vec<Victim> {
-        self.make_room(0)
+    /// Evicts at most `most` of what is too much; there may be, once evicted content turns out to linger.
+    pub(super) fn trim(&mut self, most: usize) -> Vec<Victim> {
+        self.make_room(0, most)
     }
 
     /// Whether the cap holds.
@@ -170,10 +171,11 @@ impl Table {
         self.used() <= self.cap
     }
 
-    /// Evicts at least `bytes` because the file system lacks them; nothing where there is not that much to evict.
-    pub(super) fn free(&mut self, bytes: u64) -> Vec<Victim> {
+    /// Evicts at least `bytes` because the file system lacks them, or `most` of what that takes; nothing where there is not that
+    /// much to evict.
+    pub(super) fn free(&mut self, bytes: u64, most: usize) -> Vec<Victim> {
         let (mut victims, mut freed) = (Vec::new(), 0);
-        while freed < bytes && bytes - freed <= self.evictable() {
+        while freed < bytes && bytes - freed <= self.evictable() && victims.len() < most {
             let Some(victim) = self.evict() else { break };
             freed += victim.size;
             victims.push(victim);
@@ -236,11 +238,12 @@ impl Table {
         self.gone = None;
     }
 
-    /// Up to `most` uses that were not written down yet.
+    /// Up to `most` uses that were not written down yet, neighbours in the index together. Fewer only where no more are left.
     pub(super) fn take_uses(&mut self, most: usize) -> Vec<Use> {
-        let ids = self.dirty.split_off(self.dirty.len().saturating_sub(most));
-        let mut taken = Vec::with_capacity(ids.len());
-        for id in ids {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(id) = self.unsaved.take()
+        {
             if let Some(slot) = self.slots.live(id).filter(|slot| slot.dirty) {
                 slot.dirty = false;
                 taken.push(Use { digest: slot.digest(), size: slot.size, used: slot.used });
@@ -261,9 +264,9 @@ impl Table {
         if self.pins.contains(digest) { Queue::Pinned } else { unpinned }
     }
 
-    fn make_room(&mut self, bytes: u64) -> Vec<Victim> {
+    fn make_room(&mut self, bytes: u64, most: usize) -> Vec<Victim> {
         let mut victims = Vec::new();
-        while self.used().saturating_add(bytes) > self.cap {
+        while self.used().saturating_add(bytes) > self.cap && victims.len() < most {
             let Some(victim) = self.evict() else { break };
             victims.push(victim);
         }
@@ -275,8 +278,9 @@ impl Table {
         Some(self.take(id))
     }
 
-    /// Each round either evicts, or takes one of an entry's few uses, so this ends.
+    /// Each round either evicts, or takes one of an entry's few uses.
     fn evict(&mut self) -> Option<Victim> {
+        let mut patience = PATIENCE;
         loop {
             let small_is_full = self.slots.bytes(Queue::Small) > self.cap / SMALL_SHARE;
             let id = match (self.slots.oldest(Queue::Small), self.slots.oldest(Queue::Main)) {
@@ -285,9 +289,10 @@ impl Table {
                 (_, main) => main?,
             };
             let slot = &mut self.slots[id];
-            if slot.uses == 0 {
+            if slot.uses == 0 || patience == 0 {
                 return Some(self.take(id));
             }
+            patience -= 1;
             slot.uses = if slot.queue == Queue::Small { 0 } else { slot.uses - 1 };
             self.slots.renew(id, Queue::Main);
         }

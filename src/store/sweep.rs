@@ -1,6 +1,6 @@
 //! Finding out what is on the disk, after the process has begun to serve.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +12,9 @@ use super::records::{algorithm_byte, blob_key, seconds, split_digest};
 use crate::oci::Digest;
 
 /// How many blobs are added to the table under one hold of its lock.
-const STEP: usize = 1024;
+const STEP: usize = 256;
+/// Between two such steps, so that who waits for the lock gets it.
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// Deletes what earlier runs left unfinished, adds all stored content to the table in the order of its last use, and drops
 /// records of what is gone. Content that is asked for meanwhile is served. Blocks: seconds for a million blobs; ends soon
@@ -107,5 +109,6 @@ fn load(content: &Content, mut found: Vec<Use>, stop: &CancellationToken) {
             some.iter().filter_map(|found| table.load(found)).collect()
         };
         content.evict(refused);
+        std::thread::sleep(PAUSE);
     }
 }

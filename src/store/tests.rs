@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::disk::Disk;
+use super::draft::Draft;
 use super::space::{FileSystem, Space};
 use super::*;
 use crate::oci::Algorithm;
@@ -173,12 +174,54 @@ async fn evicted_content_that_is_being_read_still_takes_room() {
     store.begin(&registry(), &content(2, 80).0, Some(80)).await.unwrap();
 }
 
+/// How many files that are deleted this process holds open.
+fn deleted_and_open(folder: &Folder) -> usize {
+    let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+    open.filter(|file| file.starts_with(folder.root.path()) && file.to_string_lossy().ends_with("(deleted)")).count()
+}
+
+#[tokio::test]
+async fn an_evicted_file_is_not_closed_by_its_last_reader() {
+    let folder = Folder::new(1000);
+    let store = folder.open().await;
+    let digest = put(&store, 1, 600).await;
+    let blob = store.open_blob(&digest).await.unwrap().unwrap();
+    assert!(store.remove(&digest).await.unwrap());
+    drop(blob);
+    assert_eq!(deleted_and_open(&folder), 1, "it may be large, and its reader has others to serve");
+    put(&store, 2, 1000).await;
+    assert_eq!(deleted_and_open(&folder), 0);
+    store.open_blob(&content(2, 1000).0).await.unwrap().unwrap();
+    assert!(store.remove(&content(2, 1000).0).await.unwrap());
+    assert_eq!(deleted_and_open(&folder), 0, "nobody reads it");
+}
+
+#[tokio::test]
+async fn a_large_file_gives_its_bytes_back_under_no_stripe() {
+    let folder = Folder::new(2 * capacity::LARGE);
+    let store = folder.open().await;
+    let draft = |size| Draft::new(store.content.clone(), size, None).unwrap();
+    for (i, is_open) in [(1, true), (2, false)] {
+        let digest = content(i, 1).0;
+        store.content.place(draft(capacity::LARGE), &digest, capacity::LARGE).unwrap();
+        if !is_open {
+            store.content.files.remove(&digest);
+        }
+        let stripe = store.content.stripe(&digest);
+        store.content.discard(&digest, "the test says so");
+        assert_eq!((folder.path(&digest).exists(), deleted_and_open(&folder)), (false, 1));
+        drop(stripe);
+        store.keep_house().await;
+        assert_eq!(deleted_and_open(&folder), 0);
+    }
+}
+
 #[tokio::test]
 async fn evicted_content_that_comes_back_before_it_is_deleted_stays() {
     let folder = Folder::new(100);
     let store = folder.open().await;
     let digest = put(&store, 1, 60).await;
-    let victims = store.content.table().free(60);
+    let victims = store.content.table().free(60, usize::MAX);
     assert_eq!((victims.len(), store.usage().blobs), (1, 0));
     store.content.files.remove(&digest);
     assert!(store.open_blob(&digest).await.unwrap().is_some());

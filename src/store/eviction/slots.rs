@@ -54,7 +54,9 @@ struct List {
 pub(super) struct Slots {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    by_name: HashMap<Prefix, u32>,
+    /// By the first byte too: a map that grows moves all that is in it, and many small ones do so one by one.
+    by_name: Vec<HashMap<Prefix, u32>>,
+    len: usize,
     queues: [List; 3],
 }
 
@@ -63,6 +65,10 @@ type Prefix = [u8; 16];
 
 fn prefix(digest: &Digest) -> Prefix {
     digest.bytes().first_chunk().copied().expect("a hash has at least 32 bytes")
+}
+
+fn first(digest: &Digest) -> usize {
+    usize::from(digest.bytes()[0])
 }
 
 impl From<&Digest> for Name {
@@ -86,13 +92,13 @@ impl Slot {
 impl Default for Slots {
     fn default() -> Self {
         let list = || List { newest: NONE, oldest: NONE, bytes: 0 };
-        Self { slots: Vec::new(), free: Vec::new(), by_name: HashMap::new(), queues: [list(), list(), list()] }
+        Self { slots: Vec::new(), free: Vec::new(), by_name: vec![HashMap::new(); 256], len: 0, queues: [list(), list(), list()] }
     }
 }
 
 impl Slots {
     pub(super) fn len(&self) -> usize {
-        self.by_name.len()
+        self.len
     }
 
     pub(super) fn bytes(&self, queue: Queue) -> u64 {
@@ -109,7 +115,7 @@ impl Slots {
 
     /// The entry in whose place this digest would stand: its own or, by a freak, another's.
     pub(super) fn occupant(&self, digest: &Digest) -> Option<u32> {
-        self.by_name.get(&prefix(digest)).copied()
+        self.by_name[first(digest)].get(&prefix(digest)).copied()
     }
 
     /// Adds an entry at the new end of a queue, or at its old end. The digest must have no occupant.
@@ -126,7 +132,8 @@ impl Slots {
                 u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 blobs are held")
             }
         };
-        self.by_name.insert(prefix(digest), id);
+        self.len += 1;
+        self.by_name[first(digest)].insert(prefix(digest), id);
         if newest {
             self.link_newest(id)
         } else {
@@ -142,7 +149,8 @@ impl Slots {
         (slot.live, slot.dirty) = (false, false);
         let (digest, size) = (slot.digest(), slot.size);
         slot.name = Name::Sha256([0; 32]);
-        self.by_name.remove(&prefix(&digest));
+        self.len -= 1;
+        self.by_name[first(&digest)].remove(&prefix(&digest));
         self.free.push(id);
         (digest, size)
     }

@@ -73,6 +73,22 @@ fn what_comes_back_soon_stays_longer() {
 }
 
 #[test]
+fn whoever_reserves_beside_others_evicts_no_more_at_once() {
+    let mut table = table(100);
+    (0..100).for_each(|i| drop(table.admit(&digest(i), 1, 0)));
+    let (mut waiting, mut evicted) = (vec![50, 50], 0);
+    while let Some(bytes) = waiting.pop() {
+        let (victims, is_enough) = table.reserve_in_steps(bytes, 10).unwrap();
+        assert!(victims.len() <= 10);
+        evicted += victims.len();
+        if !is_enough {
+            waiting.insert(0, bytes);
+        }
+    }
+    assert_eq!((evicted, table.len(), table.reserve(1)), (100, 0, Err(NoRoom)));
+}
+
+#[test]
 fn a_reservation_that_cannot_be_had_evicts_nothing() {
     let mut table = table(100);
     table.admit(&digest(1), 40, 0);
@@ -115,8 +131,9 @@ fn bytes_that_readers_hold_open_count() {
 fn a_short_file_system_is_helped_only_where_that_helps() {
     let mut table = table(100);
     (1..=4).for_each(|i| drop(table.admit(&digest(i), 10, 0)));
-    assert_eq!(table.free(41), []);
-    assert_eq!(table.free(15).len(), 2);
+    assert_eq!(table.free(41, usize::MAX), []);
+    assert_eq!(table.free(25, 1).len(), 1);
+    assert_eq!(table.free(15, usize::MAX).len(), 2);
 }
 
 #[test]
@@ -135,6 +152,36 @@ fn a_sweep_finds_the_old_in_order_and_brings_back_nothing_removed() {
     table.end_sweep();
     assert_eq!(table.len(), 4);
     assert_eq!(names(&table.reserve(20).unwrap()), [digest(3), digest(2)]);
+}
+
+#[test]
+fn nobody_waits_until_all_that_was_used_was_looked_at() {
+    let count = 2 * u32::try_from(PATIENCE).unwrap();
+    let mut table = table(u64::from(count));
+    for i in 0..count {
+        table.admit(&digest(i), 1, 0);
+        table.touch(&digest(i), 0);
+    }
+    assert_eq!(names(&table.reserve(1).unwrap()), [digest(u32::try_from(PATIENCE).unwrap())]);
+}
+
+#[test]
+fn uses_are_written_down_in_the_order_of_the_index() {
+    let mut table = table(1000);
+    (0..1000).for_each(|i| drop(table.admit(&digest(i), 1, 0)));
+    (0..1000).for_each(|i| assert!(table.touch(&digest(i), 5)));
+    let mut taken = Vec::new();
+    for _ in 0..10 {
+        let some = table.take_uses(100);
+        assert_eq!(some.len(), 100);
+        taken.extend(some);
+    }
+    assert!(taken.is_sorted_by_key(|taken| taken.digest.bytes()[0]));
+    taken.sort_by_key(|taken| taken.digest);
+    taken.dedup();
+    assert_eq!((taken.len(), table.take_uses(1)), (1000, Vec::new()));
+    table.touch(&taken[0].digest, 6);
+    assert_eq!(table.take_uses(9), [Use { used: 6, ..taken[0] }]);
 }
 
 #[test]
@@ -234,7 +281,7 @@ impl Pair {
                 self.table.unpin(&digest(i));
                 Vec::new()
             }
-            Step::Free(bytes) => self.table.free(bytes),
+            Step::Free(bytes) => self.table.free(bytes, usize::MAX),
             Step::Load(i, size) => {
                 let known = known(self, i);
                 let refused = self.table.load(&Use { digest: digest(i), size, used: 0 });

@@ -220,6 +220,25 @@ mod tests {
     }
 
     #[test]
+    fn after_a_kill_no_repair_reads_all_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let killed = database(folder.path());
+        killed.open().unwrap();
+        let copy = |name: &str| {
+            std::fs::copy(folder.path().join("index"), folder.path().join(name)).unwrap();
+            let is_repaired = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let note = is_repaired.clone();
+            let mut builder = Builder::new();
+            builder.set_repair_callback(move |_| note.store(true, std::sync::atomic::Ordering::Relaxed));
+            drop(builder.open(folder.path().join(name)).unwrap());
+            is_repaired.load(std::sync::atomic::Ordering::Relaxed)
+        };
+        assert!(!copy("just opened"));
+        killed.commit(&Batch::from([(key(Table::Links, b"a"), Some(Bytes::from_static(b"v")))])).unwrap();
+        assert!(!copy("written"));
+    }
+
+    #[test]
     fn an_index_of_before_there_was_a_table_gets_it() {
         let folder = tempfile::tempdir().unwrap();
         let old = redb::Database::create(folder.path().join("index")).unwrap();
