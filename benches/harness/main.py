@@ -4,6 +4,7 @@
     run --only manifest     those whose name holds this text
     run --quick             two short pairs: whether all works, not how fast it is
     run --list              their names
+    run --keep FOLDER       the cache of a million blobs is made there once
     run --json FILE         writes all figures to a file as well
 
 Exit status 1 if a measurement failed; a target that is not reached is no failure.
@@ -47,8 +48,8 @@ SCENARIOS = {
 class Bench:
     """What a scenario needs to know: where it may write, how long and how often it measures."""
 
-    def __init__(self, place, pairs, quick):
-        self.place, self.quick = place, quick
+    def __init__(self, place, pairs, quick, keep):
+        self.place, self.quick, self.keep = place, quick, keep
         self.pairs = pairs
         self.seconds = 1.0 if quick else 4.0
         # How many downloads of 256 MiB make a measurement, where these are counted.
@@ -75,6 +76,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="short ones")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--folder", help="where caches are made; on a disk, not in memory (default: the temporary folder)")
+    parser.add_argument("--keep", metavar="FOLDER", help="where the cache of a million blobs stays for the next run")
     parser.add_argument("--list", action="store_true", help="list the names")
     return parser.parse_args()
 
@@ -85,7 +87,7 @@ def run(name, scenario, bench, rows):
     try:
         with ground.Place(folder) as place:
             try:
-                for row, figures in scenario(Bench(place, bench.pairs, bench.quick)):
+                for row, figures in scenario(Bench(place, bench.pairs, bench.quick, bench.keep)):
                     report.show(row, figures)
                     rows.append(row)
             except ground.Failed:

@@ -26,14 +26,30 @@ PULLS, HITS = 200, 2000
 class Filled(Roadstead):
     """roadstead with a cache that was filled beforehand, which it keeps between starts."""
 
-    def __init__(self, place, upstream, name, blobs):
-        self.name, self.blobs = name, blobs
+    def __init__(self, place, upstream, blobs, keep):
+        """`keep` is a folder in which the cache stays for the next run; without it the cache goes with the server."""
+        self.name, self._starts = f"{blobs} blobs", 0
         super().__init__(place, upstream)
-        self.paths = fill(self.directory, blobs)
+        self.directory = os.path.join(keep or self.folder, f"{blobs}-cache")
+        self.paths = filled(self.directory, blobs)
+
+    def launch(self):
+        super().launch()
+        self._starts += 1
 
     def settle(self):
-        """Waits until it has looked through its folder, which it does beside its work."""
-        wait_until(f"{self.name} has swept", lambda: self.metric("roadstead_store_blobs") >= self.blobs, 600)
+        """Waits until it has looked through its folder, which it does beside its work and may be ended in the midst of."""
+        starts = self._starts
+        wait_until(f"{self.name} has swept", lambda: self._swept() == starts, 600)
+
+    def _swept(self):
+        """Which start the last sweep that came to its end belongs to."""
+        number = last = 0
+        with open(self.place.path(f"{self.name.replace(' ', '-')}.log"), encoding="utf-8") as log:
+            for line in log:
+                number += " starting " in line
+                last = number if "swept the cache folder" in line else last
+        return last
 
     def limit(self, most):
         """Starts it anew with room for so many bytes."""
@@ -61,8 +77,19 @@ class Filled(Roadstead):
         return float(found[1]) if found else 0.0
 
 
+def filled(folder, blobs):
+    """Fills a cache folder, unless that was done by an earlier run, and returns paths of what is there."""
+    record = f"{folder}.paths"
+    if not os.path.exists(record):
+        paths = fill(folder, blobs)
+        with open(record, "w", encoding="utf-8") as file:
+            file.write("\n".join(paths))
+    with open(record, encoding="utf-8") as file:
+        return file.read().split()
+
+
 def fill(folder, blobs):
-    """Fills a cache folder by the tool beside this one; returns paths of manifests and blobs that are there."""
+    """Fills a cache folder by the tool beside the harness; returns paths of manifests and blobs that are there."""
     tool = os.environ.get("BENCH_FILL")
     if not tool and not os.path.exists(os.path.join(ROOT, "benches", "fill.rs")):
         raise Skip("there is no benches/fill.rs to make the cache with")
@@ -78,11 +105,11 @@ def million(bench):
     many, few = (20_000, 2_000) if bench.quick else (1_000_000, 10_000)
     runs = bench.pairs * 2 + 2
     fresh = int(PULLS * (bench.seconds + 1))
-    upstream = Upstream(bench.place, blobs=[(SMALL, fresh * runs)])
+    # Not those that an earlier run has left in the cache.
+    upstream = Upstream(bench.place, blobs=[(SMALL, fresh * runs)], first=time.time_ns() >> 10)
     new = iter(upstream.blobs(SMALL))
-    kinds = [functools.partial(Filled, name=f"{many} blobs", blobs=many), functools.partial(Filled, name=f"{few} blobs", blobs=few)]
-    field = Field(bench, [lambda place, up, _, kind=kind: kind(place, up) for kind in kinds], upstream)
-    with field:
+    kinds = [lambda place, up, _, blobs=blobs: Filled(place, up, blobs, bench.keep) for blobs in (many, few)]
+    with Field(bench, kinds, upstream) as field:
         large, small = field.servers
         yield starts(bench, large, new), ("answer",)
         yield hits(bench, field, large, small)

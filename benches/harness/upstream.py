@@ -16,10 +16,12 @@ ACCEPT = ", ".join([
 
 
 class Upstream:
-    """An upstream of blobs, as (size, count), and manifests. Without `latency_ms` and `rate` it is as fast as it can be."""
+    """An upstream of blobs, as (size, count), and manifests. Without `latency_ms` and a rate it is as fast as it can be. Another
+    number `first` makes other blobs."""
 
-    def __init__(self, place, blobs=(), manifests=0, latency_ms=0, rate=None, total_rate=None):
-        command = [os.path.join(PROGRAMS, "upstream"), "--manifests", str(manifests), "--latency-ms", str(latency_ms)]
+    def __init__(self, place, blobs=(), manifests=0, latency_ms=0, rate=None, total_rate=None, first=0):
+        command = [os.path.join(PROGRAMS, "upstream"), "--manifests", str(manifests), "--latency-ms", str(latency_ms),
+                   "--first", str(first)]
         command += [f"--blob={size}x{count}" for size, count in blobs]
         command += [f"--rate={rate}"] if rate else []
         command += [f"--total-rate={total_rate}"] if total_rate else []

@@ -22,6 +22,9 @@ struct Arguments {
     /// Blobs: their size in bytes, and how many of them
     #[arg(long = "blob", value_name = "SIZExCOUNT", value_parser = parse_blobs)]
     blobs: Vec<(u64, u64)>,
+    /// The number of the first blob: another one makes other blobs
+    #[arg(long, default_value_t = 0)]
+    first: u64,
     /// How many manifests of about 4 KiB; the tag of the n-th is tn
     #[arg(long, default_value_t = 0)]
     manifests: u64,
@@ -47,7 +50,7 @@ fn main() -> io::Result<()> {
     let arguments = Arguments::parse();
     let mut content = Content::default();
     let sizes = arguments.blobs.iter().flat_map(|(size, count)| std::iter::repeat_n(*size, usize::try_from(*count).unwrap_or(0)));
-    let blobs = (0..).zip(sizes).map(|(number, size)| content.add_blob(number, size)).collect();
+    let blobs = (arguments.first..).zip(sizes).map(|(number, size)| content.add_blob(number, size)).collect();
     let manifests = (0..arguments.manifests).map(|number| content.add_manifest(number)).collect();
     let listener = TcpListener::bind(arguments.address)?;
     let catalogue = Catalogue { address: listener.local_addr()?, blobs, manifests };
