@@ -20,7 +20,7 @@ pub(super) fn has(text: &str, odd: impl Fn(u8) -> bool) -> bool {
 
 /// `text`, shortened, without what could break a line.
 pub(super) fn printable(text: &str) -> String {
-    if text.len() <= MAX_TEXT && !has(text, |byte| (byte < b' ') | (byte > b'~')) {
+    if text.len() <= MAX_TEXT && !has(text, |byte| !(b' '..=b'~').contains(&byte)) {
         return text.to_owned();
     }
     text.chars().take(MAX_TEXT).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()

@@ -100,6 +100,12 @@ impl Buffer {
         Some(std::mem::take(&mut waiting.done))
     }
 
+    /// Whether the writer sleeps until the next line.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.lock().idle
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
