@@ -230,3 +230,85 @@ proptest! {
         prop_assert_eq!(ours, pingoras);
     }
 }
+
+/// A listener whose handler tells that it is asked, and answers when it may go on.
+fn held(mut setup: Setup) -> (Front, mpsc::UnboundedReceiver<String>, watch::Sender<bool>) {
+    setup.timeouts.idle = Duration::from_secs(3600);
+    let (asked, asks) = mpsc::unbounded_channel();
+    let (go, gone) = watch::channel(false);
+    let front = setup.start(move |request| {
+        let mut gone = gone.clone();
+        asked.send(request.path).unwrap();
+        Box::pin(async move {
+            gone.wait_for(|go| *go).await.unwrap();
+            hello()
+        })
+    });
+    (front, asks, go)
+}
+
+#[tokio::test]
+async fn what_is_sent_while_an_answer_is_awaited_is_the_next_request_however_it_is_cut() {
+    let next = get("/2");
+    for cut in [0, 10] {
+        let (front, mut asks, go) = held(Setup::default());
+        let mut stream = front.connect_and_send(get("/1") + &next[..cut]).await;
+        assert_eq!(within(asks.recv()).await.as_deref(), Some("/1"));
+        stream.write_all(next[cut..].as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        go.send(true).unwrap();
+        for _ in 0..2 {
+            assert_eq!(read_answer(&mut stream).await.1, b"hello");
+        }
+        assert_eq!(within(asks.recv()).await.as_deref(), Some("/2"), "after {cut} bytes of it");
+    }
+}
+
+#[tokio::test]
+async fn a_later_head_that_stops_in_the_middle_is_not_waited_for_as_long_as_one_that_does_not_begin() {
+    let (front, _asks, go) = held(Setup::timeouts(|timeouts| timeouts.head = Duration::from_millis(200)));
+    go.send(true).unwrap();
+    let mut stream = front.connect_and_send(get("/") + "GET / HT").await;
+    assert_eq!(read_answer(&mut stream).await.1, b"hello");
+    assert_eq!(within(stream.read(&mut [0])).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn silence_after_a_handshake_is_ended_and_counted() {
+    let (_folder, tls, roots) = certificate();
+    let timeouts = Timeouts { head: Duration::from_millis(200), idle: Duration::from_secs(3600), ..Timeouts::default() };
+    let front = Setup { tls: Some(tls), timeouts, ..Setup::default() }.start(at_once(|_| hello()));
+    let mut stream = tls_client(front.connect().await, roots, b"http/1.1").await;
+    // Without a word of TLS, which is an error.
+    assert_eq!(within(stream.read(&mut [0])).await.unwrap_or(0), 0);
+    assert!(front.refused("no_request", 1), "{}", front.metrics());
+}
+
+#[tokio::test]
+async fn tls_holds_nothing_back_on_the_short_way_either() {
+    let (sender, receiver) = mpsc::channel(1);
+    let receiver = std::sync::Mutex::new(Some(receiver));
+    let body = move |path: &str| match path {
+        "/fed" => Body::Stream(Box::new(Fed(receiver.lock().unwrap().take().unwrap()))),
+        _ => Body::Bytes(Bytes::from(vec![0; 50_000])),
+    };
+    let handler = By(at_once(move |request| Answer::new(Reply::Ok).body(body(&request.path), Some(50_000))));
+    let (_folder, certificate, roots) = certificate();
+    // A pipe that takes little at once leaves TLS with much to hold back.
+    let (ours, theirs) = tokio::io::duplex(1000);
+    let (_shutdown, watch) = watch::channel(false);
+    let serving = tokio::spawn(async move {
+        let mut caller = Caller::direct("nodes".into(), (std::net::Ipv4Addr::LOCALHOST, 4000).into());
+        let stream = tls::Acceptor::read(&certificate).unwrap().accept(ours, &mut caller).await.unwrap();
+        serve_requests(&connection(handler).await, Box::new(stream), &watch).await;
+    });
+    let mut stream = tls_client(theirs, roots, b"http/1.1").await;
+    stream.write_all(get("/whole").as_bytes()).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.1.len(), 50_000);
+    stream.write_all(get("/fed").as_bytes()).await.unwrap();
+    read_head(&mut stream).await;
+    sender.send(Ok(Chunk::Bytes(Bytes::from(vec![1; 40_000])))).await.unwrap();
+    let mut first = vec![0; 40_000];
+    within(stream.read_exact(&mut first)).await.expect("all that was sent");
+    serving.abort();
+}
