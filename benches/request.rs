@@ -53,6 +53,8 @@ const REPOSITORY: &str = "library/debian";
 /// Bytes of the manifest and of the blob that are asked for.
 const MANIFEST: usize = 4700;
 const BLOB: usize = 64 << 10;
+/// One, whose password is `secret`.
+const USERS: &str = "ci:$2b$04$hj2Bx7iSyQzhVgalNf222uO8wKmP4BdHXtmsVxR8FnOBPHs063XjW\n";
 
 /// No upstream: what is stored needs none.
 struct Nobody;
@@ -172,6 +174,18 @@ fn answers(criterion: &mut Criterion) {
     for (name, digest) in [("manifest in memory", scene.manifest), ("open blob", scene.blob)] {
         group.bench_function(name, |bencher| bencher.iter(|| scene.store.at_hand(black_box(&digest)).is_some()));
     }
+    let folder = tempfile::tempdir().expect("there is a folder");
+    std::fs::write(folder.path().join("users"), USERS).expect("the folder takes it");
+    let listener = "[[listener]]\nname = \"default\"\naddress = \"127.0.0.1:5000\"";
+    let scene = Scene::new(&format!("{listener}\nusers = {{ file = {:?} }}\n", folder.path().join("users")));
+    let (mut request, mut outcome) = scene.request("manifests/latest");
+    request.headers.insert(http::header::AUTHORIZATION, http::HeaderValue::from_static("Basic Y2k6c2VjcmV0"));
+    group.bench_function("manifest by tag for a user", |bencher| {
+        bencher.iter(|| {
+            let answer = scene.answer(black_box(&request), &mut outcome);
+            assert_eq!((answer.status(), outcome.served), (http::StatusCode::OK, Some(Served::Hit)));
+        });
+    });
     let scene = Scene::new("[policy]\ndefault = \"deny\"\n");
     let (request, mut outcome) = scene.request("manifests/latest");
     group.bench_function("denied", |bencher| {

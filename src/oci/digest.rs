@@ -134,7 +134,7 @@ fn decode<const N: usize>(encoded: &str) -> Result<[u8; N], DigestError> {
     // One look at the end rather than one for each digit.
     let (mut hash, mut seen) = ([0; N], 0);
     for (byte, digits) in hash.iter_mut().zip(pairs) {
-        let [high, low] = digits.map(|digit| DIGITS[usize::from(digit)]);
+        let (high, low) = (DIGITS[usize::from(digits[0])], DIGITS[usize::from(digits[1])]);
         seen |= high | low;
         *byte = high << 4 | low;
     }

@@ -160,14 +160,13 @@ impl FromStr for RepositoryName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let good = text.len() <= MAX_NAME && text.split('/').all(is_path_component);
+        let good = text.len() <= MAX_NAME && text.as_bytes().split(|b| *b == b'/').all(is_path_component);
         if good { Ok(Self(text.into())) } else { Err(NameError::Repository) }
     }
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
-fn is_path_component(component: &str) -> bool {
-    let bytes = component.as_bytes();
+fn is_path_component(bytes: &[u8]) -> bool {
     let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let (mut at, mut words) = (0, 0);
     while at < bytes.len() {

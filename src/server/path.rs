@@ -65,8 +65,8 @@ pub(super) fn parse(path: &str) -> Result<Asked<'_>, PathError> {
     if let Some(name) = rest.strip_suffix("/tags/list") {
         return of(name, What::Tags);
     }
-    let (front, last) = rest.rsplit_once('/').ok_or(PathError::NoSuchPath)?;
-    let (name, kind) = front.rsplit_once('/').ok_or(PathError::NoSuchPath)?;
+    let (front, last) = last_segment(rest).ok_or(PathError::NoSuchPath)?;
+    let (name, kind) = last_segment(front).ok_or(PathError::NoSuchPath)?;
     let last = decoded(last).map_err(|_| PathError::Reference(NameError::Tag))?;
     match kind {
         "manifests" => of(name, What::Manifest(reference(&last)?)),
@@ -74,6 +74,11 @@ pub(super) fn parse(path: &str) -> Result<Asked<'_>, PathError> {
         "referrers" => of(name, What::Referrers(digest(&last)?)),
         _ => Err(PathError::NoSuchPath),
     }
+}
+
+fn last_segment(path: &str) -> Option<(&str, &str)> {
+    let slash = path.bytes().rposition(|b| b == b'/')?;
+    Some((&path[..slash], &path[slash + 1..]))
 }
 
 /// Most have nothing that would have to be decoded.
@@ -85,8 +90,8 @@ fn decoded(text: &str) -> Result<Cow<'_, str>, Utf8Error> {
 /// registry's part is off.
 fn of(name: &str, what: What) -> Result<Asked<'_>, PathError> {
     let good = !name.is_empty()
-        && name.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:[]".contains(&b));
+        && name.as_bytes().split(|b| *b == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':' | b'[' | b']'));
     if good { Ok(Asked::Of(name, what)) } else { Err(PathError::Name(NameError::Repository)) }
 }
 

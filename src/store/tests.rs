@@ -652,3 +652,46 @@ async fn thousands_of_small_files_make_way_for_a_large_one() {
     store.begin(&registry(), &content(1, 1).0, Some(4000)).await.unwrap();
     assert_eq!(store.usage().blobs, 1000, "as many as need be, and no more");
 }
+
+#[tokio::test]
+async fn what_is_at_hand_is_served_as_it_is_linked_now() {
+    let (folder, registry, repository, other) = (Folder::new(1000), registry(), repository("a/b"), repository("a/c"));
+    let store = folder.open().await;
+    let digest = put(&store, 1, 100).await;
+    let at_hand = |store: &Store| store.manifest_at_hand(&registry, &repository, &digest).map(|manifest| manifest.media_type);
+    let typed = |text: &str| Link { manifest: Some(text.into()) };
+    let read = async |store: &Store| store.manifest(&registry, &repository, &digest).await.unwrap().map(|found| found.media_type);
+
+    assert_eq!((read(&store).await, at_hand(&store)), (None, None), "bytes alone are no reason to serve them");
+    for media_type in ["a/old", "a/new"] {
+        store.put_link(&registry, &repository, &digest, typed(media_type));
+        assert_eq!(at_hand(&store), None);
+        assert_eq!((read(&store).await, at_hand(&store)), (Some(media_type.into()), Some(media_type.into())));
+    }
+    assert!(store.manifest_at_hand(&registry, &other, &digest).is_none());
+    store.content.index.begin_anew();
+    assert_eq!(at_hand(&store), None, "whether it is linked has to be looked up again");
+    store.put_link(&registry, &repository, &digest, typed("a/new"));
+    store.put_link(&registry, &other, &digest, typed("a/new"));
+    assert_eq!(read(&store).await, Some("a/new".into()));
+    store.remove_repository(&registry, &repository).await;
+    assert_eq!((store.in_memory(&digest).is_some(), at_hand(&store), read(&store).await), (true, None, None));
+}
+
+#[tokio::test]
+async fn what_is_removed_is_not_at_hand_any_more() {
+    let (folder, registry, repository) = (Folder::new(1000), registry(), repository("a/b"));
+    let store = folder.open().await;
+    let digest = put(&store, 1, 100).await;
+    store.put_link(&registry, &repository, &digest, Link { manifest: Some("a/b".into()) });
+    store.manifest(&registry, &repository, &digest).await.unwrap().unwrap();
+    store.content.memory.remove(&digest);
+    store.open_blob(&digest).await.unwrap().unwrap();
+    assert!(matches!(store.at_hand(&digest), Some(AtHand::File(blob)) if blob.size == 100));
+    fs::remove_file(folder.path(&digest)).unwrap();
+    assert!(store.at_hand(&digest).is_none(), "somebody deleted the file");
+    let digest = put(&store, 1, 100).await;
+    assert!(store.at_hand(&digest).is_some(), "it came anew");
+    store.remove(&digest).await.unwrap();
+    assert!(store.at_hand(&digest).is_none() && store.manifest_at_hand(&registry, &repository, &digest).is_none());
+}

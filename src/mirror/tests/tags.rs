@@ -180,3 +180,19 @@ async fn a_401_and_a_failure_end_nothing() {
         assert_eq!(bench.tag("latest").await.unwrap().served, Served::Stale, "{status}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_was_served_over_and_over_means_at_once_what_it_is_recorded_to_mean() {
+    let bench = Bench::new(|asked| manifest_reply(asked, &manifest("upstream"))).await;
+    for body in ["first", "second"] {
+        let digest = bench.hold("latest", &manifest(body), Duration::ZERO).await;
+        for _ in 0..3 {
+            let answer = bench.tag("latest").await.unwrap();
+            assert_eq!((answer.served, answer.digest, answer.body), (Served::Hit, digest, Some(manifest(body))));
+        }
+    }
+    assert_eq!(bench.asked(), 0);
+    let place = permit("app", Item::Tags);
+    bench.store.remove_tag(&place.target().registry, &place.target().repository, &"latest".parse().unwrap()).await;
+    assert_eq!(bench.tag("latest").await.unwrap().served, Served::Miss);
+}
