@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::content::{Content, lock, now};
 use super::error::{Error, Kind};
@@ -63,7 +62,6 @@ impl Content {
                 let mut table = self.table();
                 table.reserve_in_steps(bytes, most).map_err(|_| no_room(bytes, table.cap()))?
             };
-            let started = Instant::now();
             if !self.evict(victims) {
                 // What the disk keeps comes back into the table: to go on like this might never end.
                 most = usize::MAX;
@@ -71,7 +69,6 @@ impl Content {
             if is_enough {
                 return Ok(());
             }
-            std::thread::sleep(started.elapsed());
         }
     }
 
