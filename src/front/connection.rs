@@ -100,19 +100,30 @@ pub(super) async fn serve_requests(connection: &Arc<Connection>, stream: Stream,
         watched(connection, shutdown, connection.process_new(stream, shutdown)).await;
         return;
     }
-    let mut next = http1::serve(connection, stream, BytesMut::new(), shutdown).await;
-    while let Some((stream, ahead)) = next {
-        let mut session = ServerSession::new_http1(stream);
-        // The deadlines are ours.
-        session.set_keepalive(Some(0));
-        let begun = ahead.len();
-        session.set_pipelined_prefix(ahead);
-        let Some(Some((reused, _))) = watched(connection, shutdown, connection.serve_one(session, begun, shutdown)).await else {
-            return;
-        };
-        let (stream, ahead) = reused.into_parts();
-        next = http1::serve(connection, stream, ahead.unwrap_or_default(), shutdown).await;
+    let mut next = (stream, BytesMut::new());
+    while let Some((stream, ahead)) = http1::serve(connection, next.0, next.1, shutdown).await {
+        // Of its several KiB an idle connection has no need.
+        let Some(reused) = Box::pin(serve_odd(connection, stream, ahead, shutdown)).await else { return };
+        next = reused;
     }
+}
+
+/// Has pingora serve the request that begins with what was read `ahead`; gives the connection back where it goes on, with
+/// what was read behind that request.
+async fn serve_odd(
+    connection: &Connection,
+    stream: Stream,
+    ahead: BytesMut,
+    shutdown: &ShutdownWatch,
+) -> Option<(Stream, BytesMut)> {
+    let mut session = ServerSession::new_http1(stream);
+    // The deadlines are ours.
+    session.set_keepalive(Some(0));
+    let begun = ahead.len();
+    session.set_pipelined_prefix(ahead);
+    let (reused, _) = watched(connection, shutdown, connection.serve_one(session, begun, shutdown)).await??;
+    let (stream, ahead) = reused.into_parts();
+    Some((stream, ahead.unwrap_or_default()))
 }
 
 /// What pingora serves, watched for deadlines that it does not have; nothing where one has passed.

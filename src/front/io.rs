@@ -195,7 +195,7 @@ impl Wire {
     /// close with unread bytes would be a reset, and that may overtake the answer (RFC 9112 section 9.6).
     pub(super) async fn linger(&self, limit: Duration) {
         let drain = async {
-            let (mut buffer, mut left) = ([0; 4096], MAX_LINGER);
+            let (mut buffer, mut left) = (vec![0; 4096], MAX_LINGER);
             while left > 0 && self.tcp.readable().await.is_ok() {
                 match self.tcp.try_read(&mut buffer) {
                     Ok(0) => return,
