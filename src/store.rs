@@ -16,6 +16,7 @@ mod draft;
 mod error;
 mod eviction;
 mod files;
+mod hits;
 mod index;
 mod known;
 mod layout;
@@ -42,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::{Error, Kind};
 pub use files::{Blob, OPEN_FILES};
+pub use hits::{AtHand, Manifest};
 pub use known::Known;
 pub use lineage::Lineage;
 pub use memory::Kept;
@@ -53,7 +55,7 @@ pub use purge::Removed;
 pub use records::{Link, ListRecord, TagRecord};
 
 use crate::config;
-use crate::oci::{ContentName, Digest, MAX_MANIFEST, MediaType, RegistryName, RepositoryName, Tag};
+use crate::oci::{Digest, MAX_MANIFEST, RegistryName, RepositoryName, Tag};
 use crate::telemetry::Telemetry;
 use content::{Content, Look, now};
 #[cfg(test)]
@@ -74,32 +76,6 @@ pub struct Store {
     new_lists: AtomicU64,
     lists_grew: Notify,
     turns: Arc<Semaphore>,
-}
-
-/// Stored content that takes no look at the disk.
-#[derive(Clone, Debug)]
-pub enum AtHand {
-    /// In memory.
-    Memory(Arc<Kept>),
-    /// An open file.
-    File(Blob),
-}
-
-/// A manifest, whole and verified.
-#[derive(Clone, Debug)]
-pub struct Manifest {
-    /// What headers call it.
-    pub name: ContentName,
-    /// What it is served as.
-    pub media_type: MediaType,
-    /// Its bytes.
-    pub bytes: Bytes,
-}
-
-impl Manifest {
-    fn of(kept: &Kept, media_type: MediaType) -> Self {
-        Self { name: kept.known.name().clone(), media_type, bytes: kept.bytes.clone() }
-    }
 }
 
 /// How much is stored. While the folder is still being swept, what was found so far.
@@ -168,13 +144,6 @@ impl Store {
         self.keep_house().await;
     }
 
-    /// Content that is in memory, else its open file where that is still what it was; counts a use. `None`: it may be stored
-    /// all the same. No lock is waited for while somebody looks at the disk.
-    pub fn at_hand(&self, digest: &Digest) -> Option<AtHand> {
-        let in_memory = self.content.in_memory(digest).map(AtHand::Memory);
-        in_memory.or_else(|| self.content.hot(digest).map(AtHand::File))
-    }
-
     /// Opens stored content and counts a use. `None` where it is not stored, or was found broken and deleted. Content asked
     /// for of late costs one look at its open file; where something else wrote to that, all of it is read first. Cancelling
     /// leaves nothing behind.
@@ -211,43 +180,6 @@ impl Store {
         }
         let digest = *digest;
         self.with_content(move |content| content.read(&digest)).await
-    }
-
-    /// Content that is in memory; counts a use.
-    pub fn in_memory(&self, digest: &Digest) -> Option<Bytes> {
-        self.content.in_memory(digest).map(|kept| kept.bytes.clone())
-    }
-
-    /// A manifest of a repository that is linked to it as one, read as [`Store::read`] does.
-    ///
-    /// # Errors
-    /// As [`Store::read`].
-    pub async fn manifest(
-        &self,
-        registry: &RegistryName,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<Manifest>, Error> {
-        let kept = self.content.memory.get(digest);
-        let link = match &kept {
-            Some(kept) => self.link_of(&kept.known, registry, repository, digest).await,
-            None => self.link(registry, repository, digest).await,
-        };
-        let Some(media_type) = link.and_then(|link| link.manifest) else { return Ok(None) };
-        if let Some(kept) = kept {
-            self.content.used(&kept.known, digest);
-            return Ok(Some(Manifest::of(&kept, media_type)));
-        }
-        let bytes = self.read(digest).await?;
-        Ok(bytes.map(|bytes| Manifest { name: ContentName::of(digest), media_type, bytes }))
-    }
-
-    /// The same where it takes no look-up that could wait: what is asked for again and again.
-    pub fn manifest_at_hand(&self, registry: &RegistryName, repository: &RepositoryName, digest: &Digest) -> Option<Manifest> {
-        let kept = self.content.memory.get(digest)?;
-        let media_type = kept.known.link(registry, repository, self.content.index.version(Table::Links))?.manifest?;
-        self.content.used(&kept.known, digest);
-        Some(Manifest::of(&kept, media_type))
     }
 
     /// Stores small content that the caller has verified: in memory at once, durably on the disk when the future ends. It
