@@ -100,7 +100,7 @@ async fn record(store: &Store, registry: &RegistryName, blob: &Numbered, bytes: 
         store.put_link(registry, &repository, &blob.digest, Link::default());
         return;
     }
-    store.put_link(registry, &repository, &blob.digest, Link { manifest: Some(MANIFEST.to_owned()) });
+    store.put_link(registry, &repository, &blob.digest, Link { manifest: Some(MANIFEST.into()) });
     let manifest = roadstead::oci::Manifest::parse(bytes, Some(MANIFEST)).expect("it is a manifest");
     store.put_children(registry, &repository, &blob.digest, manifest.children.iter().map(|child| child.digest));
     let tag = tag(blob.number);

@@ -31,19 +31,19 @@ use tokio_util::task::TaskTracker;
 // that they import under the names they have in the crate.
 use roadstead::{config, front, mirror, oci, request};
 
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../src/server/answer.rs"]
 mod answer;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../src/server/body.rs"]
 mod body;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../src/mirror/freshness.rs"]
 mod freshness;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../src/server/path.rs"]
 mod path;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../src/server/route.rs"]
 mod route;
 

@@ -51,6 +51,15 @@ pub(super) struct Disk {
 }
 
 impl Disk {
+    /// One that makes nothing durable.
+    pub(super) fn hasty() -> Self {
+        Self {
+            is_hasty: true,
+            #[cfg(test)]
+            faults: None,
+        }
+    }
+
     /// Makes a file that is not there yet, for reading and writing.
     pub(super) fn create(&self, path: &Path) -> io::Result<File> {
         self.check(Operation::Create)?;

@@ -21,7 +21,7 @@ impl Machine {
 
     /// This one, which makes nothing durable.
     pub(super) fn hasty(folder: PathBuf) -> Self {
-        Self { disk: Disk { is_hasty: true, ..Disk::default() }, ..Self::of(folder) }
+        Self { disk: Disk::hasty(), ..Self::of(folder) }
     }
 
     /// This one, with a file system that no test fills.

@@ -254,7 +254,7 @@ async fn what_is_sent_while_an_answer_is_awaited_is_the_next_request_however_it_
         let (front, mut asks, go) = held(Setup::default());
         let mut stream = front.connect_and_send(get("/1") + &next[..cut]).await;
         assert_eq!(within(asks.recv()).await.as_deref(), Some("/1"));
-        stream.write_all(next[cut..].as_bytes()).await.unwrap();
+        stream.write_all(&next.as_bytes()[cut..]).await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
         go.send(true).unwrap();
         for _ in 0..2 {
