@@ -16,6 +16,7 @@ mod draft;
 mod error;
 mod eviction;
 mod files;
+mod hasty;
 mod hits;
 mod index;
 mod known;
@@ -107,16 +108,6 @@ impl Store {
             lists_grew: Notify::new(),
             turns: Arc::new(Semaphore::new(1)),
         }))
-    }
-
-    /// Opens a cache folder to put content into it that is made up, for measuring: nothing is synced, and the folder is not to be
-    /// believed after a crash of the machine.
-    ///
-    /// # Errors
-    /// As [`Store::open`].
-    #[doc(hidden)]
-    pub async fn open_hasty(config: &config::Cache, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, Error> {
-        Self::open_in(config, Machine::hasty(config.directory.clone()), telemetry).await
     }
 
     /// Opens a cache folder on a disk that fails as `faults` say, with a file system that never runs out by itself.

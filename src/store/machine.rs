@@ -19,11 +19,6 @@ impl Machine {
         Self { space: Space::of(folder), disk: Disk::default(), boot: boot_id() }
     }
 
-    /// This one, which makes nothing durable.
-    pub(super) fn hasty(folder: PathBuf) -> Self {
-        Self { disk: Disk::hasty(), ..Self::of(folder) }
-    }
-
     /// This one, with a file system that no test fills.
     #[cfg(test)]
     pub(super) fn roomy(disk: Disk) -> Self {

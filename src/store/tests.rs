@@ -267,6 +267,20 @@ async fn a_restart_keeps_what_was_stored_and_recorded() {
 }
 
 #[tokio::test]
+async fn a_cache_that_was_made_to_be_measured_is_one_as_any_other() {
+    let folder = Folder::new(1 << 20);
+    let made = Store::open_hasty(&folder.config(), Telemetry::quiet()).await.unwrap();
+    let (digest, bytes) = content(1, 100);
+    made.put(&digest, bytes.clone()).await.unwrap();
+    link(&made, "a/b", &digest);
+    close(made).await;
+    let store = folder.open_swept().await;
+    assert_eq!(store.read(&digest).await.unwrap(), Some(bytes));
+    assert!(linked(&store, "a/b", &digest).await);
+    assert_eq!(store.usage(), Usage { blobs: 1, bytes: 100 });
+}
+
+#[tokio::test]
 async fn without_its_index_content_is_there_but_linked_to_nothing() {
     for garbage in [None, Some("no index")] {
         let folder = Folder::new(1000);
