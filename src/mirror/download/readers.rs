@@ -142,8 +142,12 @@ impl Inner {
         Seat { download: download.clone(), id: self.next }
     }
 
-    /// Lets go of what all have, then says whether `more` bytes fit.
+    /// Says whether `more` bytes fit, and lets go of what all have only if they otherwise would not: who comes a little later
+    /// than the others wants all of it.
     fn fits(&mut self, more: u64) -> bool {
+        if self.ring.len() + more <= WINDOW {
+            return true;
+        }
         let start = self.ring.start();
         let holding = self.standing.values().filter(|standing| standing.holds(start));
         let slowest = holding.map(|standing| standing.at).min().unwrap_or(u64::MAX);
@@ -260,6 +264,20 @@ mod tests {
 
     fn at(at: u64, end: u64, moved: Instant) -> Standing {
         Standing { start: 0, at, end, moved, waits: false, cut: None }
+    }
+
+    #[tokio::test]
+    async fn what_all_have_stays_for_who_comes_late_until_its_room_is_needed() {
+        let mut inner = Inner::default();
+        inner.standing.insert(1, at(WINDOW, u64::MAX, Instant::now()));
+        let piece = Bytes::from_static(&[0; PIECE]);
+        for offset in (0..WINDOW).step_by(PIECE) {
+            assert!(inner.fits(PIECE as u64));
+            inner.ring.push(offset, piece.clone());
+            assert_eq!(inner.ring.start(), 0);
+        }
+        assert!(inner.fits(1));
+        assert!(inner.ring.start() > 0);
     }
 
     #[tokio::test(start_paused = true)]
