@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::Admin;
 use crate::config::{self, Config};
 use crate::egress::{Guarded, Names};
-use crate::front::{Handler, Listener};
+use crate::front::{Handler, Listener, Workers};
 use crate::mirror::{Mirror, Purge, Purged};
 use crate::server::{Live, Server, Snapshot};
 use crate::store::Store;
@@ -89,6 +89,14 @@ impl App {
         let back_door: Arc<dyn Handler> = Arc::new(Admin::new(mirror, Arc::new(reloader.clone()), telemetry.clone()));
         let data = data.into_iter().map(|listener| (listener.with_requests(requests.clone()), server.clone())).collect();
         Ok(Self { data, admin: (admin, back_door), background, reloader, telemetry })
+    }
+
+    /// Has the connections of all data listeners served by `workers`. Without, everything runs on one runtime.
+    pub fn with_workers(mut self, workers: Workers) -> Self {
+        let workers = Arc::new(workers);
+        let given = |(listener, handler): (Listener, _)| (listener.with_workers(workers.clone()), handler);
+        self.data = self.data.into_iter().map(given).collect();
+        self
     }
 
     /// Has reloads read the configuration from `source`. Without one there is nothing to be read again.

@@ -31,6 +31,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod workers;
 mod write;
 
 pub use answer::{Answer, Reply};
@@ -41,6 +42,7 @@ pub use fault::{Fault, FaultKind};
 pub use head::Request;
 pub use listener::{Listener, Timeouts};
 pub use refusal::MAX_REFUSALS;
+pub use workers::Workers;
 
 use crate::request::Caller;
 use crate::telemetry::Outcome;

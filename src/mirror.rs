@@ -18,6 +18,7 @@ mod proof;
 mod purge;
 mod sizes;
 mod tag;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +51,7 @@ use place::Place;
 pub use purge::{Purge, PurgeError, Purged};
 use sizes::Sizes;
 use tag::{Refreshed, TagKey};
+use tasks::Tasks;
 
 /// The cache, shared by all requests.
 pub struct Mirror {
@@ -65,8 +67,7 @@ pub struct Mirror {
     absent: Absent,
     sizes: Sizes,
     served: lineage::Served,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    tasks: Tasks,
 }
 
 impl std::fmt::Debug for Mirror {
@@ -76,7 +77,8 @@ impl std::fmt::Debug for Mirror {
 }
 
 impl Mirror {
-    /// A mirror over `store` and `upstreams`. Its tasks run on `tracker` and end when `stop` is cancelled.
+    /// A mirror over `store` and `upstreams`. Its tasks run on `tracker` and on the runtime that
+    /// this is called on, and end when `stop` is cancelled.
     pub fn new(
         store: Arc<Store>,
         upstreams: Upstreams,
@@ -84,21 +86,21 @@ impl Mirror {
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
+        let tasks = Tasks::new(tracker, stop);
         Arc::new(Self {
             store,
             upstreams: ArcSwap::from_pointee(upstreams),
             telemetry,
             downloads: Downloads::new(),
-            manifests: Flights::new(tracker.clone(), stop.clone()),
-            heads: Flights::new(tracker.clone(), stop.clone()),
-            refreshes: Flights::new(tracker.clone(), stop.clone()),
-            lists: Flights::new(tracker.clone(), stop.clone()),
+            manifests: Flights::new(tasks.clone()),
+            heads: Flights::new(tasks.clone()),
+            refreshes: Flights::new(tasks.clone()),
+            lists: Flights::new(tasks.clone()),
             failing: tag::Failing::new(),
             absent: Absent::new(),
             sizes: Sizes::new(),
             served: lineage::Served::new(),
-            tracker,
-            stop,
+            tasks,
         })
     }
 
@@ -110,7 +112,7 @@ impl Mirror {
         self.upstreams.load().renewed(config).map_err(|error| Error::new(Kind::Internal, error.to_string()))
     }
 
-    /// From now on `upstreams` are asked. What is under way goes on with those it began with. Must be called on a runtime.
+    /// From now on `upstreams` are asked. What is under way goes on with those it began with.
     pub fn ask(&self, upstreams: Upstreams) {
         self.spawn(upstreams.prepare());
         self.upstreams.store(Arc::new(upstreams));
@@ -130,10 +132,7 @@ impl Mirror {
 
     /// Runs `task` to its end, or until the proxy stops.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.tracker.spawn(async move {
-            let _ = stop.run_until_cancelled(task).await;
-        });
+        self.tasks.start(task);
     }
 
     /// Where a permit's target is to be had. A permit from before a reload does not go for what that has changed: the registry

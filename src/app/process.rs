@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Addresses, App, Error, Reloader, Source, notify};
 use crate::config::Config;
 use crate::egress::Names;
+use crate::front::Workers;
 use crate::telemetry::Telemetry;
 
 /// Runs the proxy until SIGTERM or SIGINT, then drains; a second signal ends it at once. `started` is called when it is
-/// bound and about to serve.
+/// bound and about to serve. Connections have `threads` threads, and what goes on behind them as many.
 ///
 /// # Errors
 /// As [`App::build`].
@@ -32,7 +33,7 @@ pub fn serve(
     let ended = CancellationToken::new();
     // What stands if the service ends without a word, which only a panic does.
     let (outcome, result) = watch::channel(Err(Error::Task("the proxy panicked; its log says where".to_owned())));
-    let start = Start { config, source, names, telemetry, started: Box::new(started) };
+    let start = Start { config, source, names, telemetry, threads, started: Box::new(started) };
     let mut server = Server::new_with_opt_and_conf(None, server_conf(threads));
     server.bootstrap();
     server.add_service(Proxy { start: Some(start), outcome, ended: ended.clone() });
@@ -61,10 +62,11 @@ struct Start {
     source: Option<Source>,
     names: Arc<dyn Names>,
     telemetry: Arc<Telemetry>,
+    threads: usize,
     started: Box<dyn FnOnce(&Addresses) + Send + Sync>,
 }
 
-/// The whole proxy as one pingora service, so that all of it shares one runtime.
+/// The whole proxy as one pingora service, whose runtime has all but the connections.
 struct Proxy {
     start: Option<Start>,
     outcome: watch::Sender<Result<(), Error>>,
@@ -101,7 +103,7 @@ async fn run(start: Start, shutdown: ShutdownWatch) -> Result<(), Error> {
     // Without a handler the signal would end the process, also while it still starts.
     let watched = watch_signal(SignalKind::hangup(), "SIGHUP");
     let telemetry = start.telemetry.clone();
-    let mut app = App::build(start.config, start.names, start.telemetry).await?;
+    let mut app = App::build(start.config, start.names, start.telemetry).await?.with_workers(Workers::start(start.threads)?);
     if let Some(source) = start.source {
         app = app.with_source(source);
     }

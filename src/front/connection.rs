@@ -65,9 +65,13 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Serves one connection until either side ends it. Dropping the future breaks it off.
-pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, shutdown: ShutdownWatch) {
+/// Serves one connection until either side ends it, on the runtime that polls this first. Dropping the future breaks it off.
+pub(super) async fn serve(shared: Arc<Shared>, tcp: std::net::TcpStream, peer: SocketAddr, shutdown: ShutdownWatch) {
     let _open = Open::new(&shared);
+    let tcp = match TcpStream::from_std(tcp) {
+        Ok(tcp) => tcp,
+        Err(error) => return tracing::warn!(endpoint = %shared.endpoint, %error, "a connection is closed at once"),
+    };
     let wire = Wire::new(tcp, shared.timeouts.stall);
     let mut caller = Caller::direct(shared.endpoint.clone(), peer);
     let set_up = tokio::select! {

@@ -37,6 +37,9 @@ pub enum Error {
         /// What the TLS library said.
         source: rustls::Error,
     },
+    /// The threads that serve connections cannot be started.
+    #[error("no threads can be had for connections: {0}; allow the process more threads and open files")]
+    Threads(io::Error),
     /// TLS cannot be had at all.
     #[error("TLS cannot be set up: {0}; report this as a bug")]
     Tls(rustls::Error),

@@ -17,6 +17,7 @@ use super::connection::{self, Shared};
 use super::entrance::{Entrance, Terms};
 use super::refusal::Refusals;
 use super::rejection::Rejections;
+use super::workers::Workers;
 use super::{Error, Handler};
 use crate::config;
 use crate::telemetry::Telemetry;
@@ -72,6 +73,7 @@ pub struct Listener {
     max_connections: usize,
     requests: Arc<Semaphore>,
     timeouts: Timeouts,
+    workers: Option<Arc<Workers>>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -93,6 +95,7 @@ impl Listener {
             max_connections: config.max_connections,
             requests: room(Semaphore::MAX_PERMITS),
             timeouts: Timeouts::default(),
+            workers: None,
             telemetry,
         })
     }
@@ -110,6 +113,13 @@ impl Listener {
         self
     }
 
+    /// Has connections served by `workers`, which may be shared with other listeners. Without them they are served by the
+    /// runtime that [`Listener::serve`] is called on.
+    pub fn with_workers(mut self, workers: Arc<Workers>) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
     /// The address that is listened on; the port is the real one.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -122,7 +132,7 @@ impl Listener {
 
     /// Accepts and serves until `shutdown` becomes true, or its sender is gone; connections beyond the cap are answered with
     /// 503 and closed. Then closes the socket and idle connections, lets answers under way end, breaks off those that take
-    /// longer than [`Timeouts::drain`], and returns. Needs a tokio runtime; connections run on pingora's, where there is one.
+    /// longer than [`Timeouts::drain`], and returns. Needs a tokio runtime.
     /// Dropping the future stops accepting, and no more.
     pub async fn serve(self, handler: Arc<dyn Handler>, shutdown: ShutdownWatch) {
         let socket = match TcpListener::from_std(self.socket) {
@@ -147,8 +157,9 @@ impl Listener {
             once: false,
         });
         let (room, refusals) = (room(self.max_connections), Refusals::new(&shared));
+        let workers = self.workers.unwrap_or_else(|| Arc::new(Workers::here()));
         let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
-        let mut serving = Serving { shared, room, refusals, shutdown, connections, cut };
+        let mut serving = Serving { shared, room, refusals, shutdown, workers, connections, cut };
         serving.accept_all(&socket).await;
         drop(socket);
         serving.drain().await;
@@ -175,6 +186,7 @@ struct Serving {
     room: Arc<Semaphore>,
     refusals: Refusals,
     shutdown: ShutdownWatch,
+    workers: Arc<Workers>,
     connections: TaskTracker,
     /// Breaks all connections off.
     cut: CancellationToken,
@@ -193,6 +205,11 @@ impl Serving {
     }
 
     fn take(&mut self, tcp: TcpStream, peer: SocketAddr) {
+        // Its events are for the thread that serves it.
+        let tcp = match tcp.into_std() {
+            Ok(tcp) => tcp,
+            Err(error) => return tracing::warn!(endpoint = %self.shared.endpoint, %error, "a connection is closed at once"),
+        };
         let shutdown = self.shutdown.clone();
         if let Ok(place) = self.room.clone().try_acquire_owned() {
             self.spawn(place, connection::serve(self.shared.clone(), tcp, peer, shutdown));
@@ -210,7 +227,7 @@ impl Serving {
             // Being broken off is one of the ways a connection ends.
             let _ = cut.run_until_cancelled(connection).await;
         };
-        self.connections.spawn_on(connection, &pingora_runtime::current_handle());
+        self.workers.spawn(&self.connections, connection);
     }
 
     async fn drain(self) {

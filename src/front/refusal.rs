@@ -3,14 +3,13 @@
 //! They are served by the same code as all others, with a handler that only refuses and with short deadlines. What they cost
 //! is bounded too: so many at once, and those beyond are closed without a word.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use pingora_core::server::ShutdownWatch;
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 

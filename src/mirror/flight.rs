@@ -11,18 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::error::{Error, Kind};
+use super::tasks::Tasks;
 
 type Answer<V> = Result<V, Error>;
 
 /// Work under way, by key.
 pub(super) struct Flights<K, V> {
     open: Arc<Mutex<HashMap<K, Flight<V>>>>,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    tasks: Tasks,
 }
 
 /// A place among those who wait.
@@ -43,9 +41,9 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Its tasks run on `tracker` and end when `stop` is cancelled.
-    pub(super) fn new(tracker: TaskTracker, stop: CancellationToken) -> Self {
-        Self { open: Arc::default(), tracker, stop }
+    /// The work is done by `tasks`.
+    pub(super) fn new(tasks: Tasks) -> Self {
+        Self { open: Arc::default(), tasks }
     }
 
     /// Joins the work on `key`, or starts `work` where there is none. The flag says whether it was joined.
@@ -61,9 +59,8 @@ where
         let flight = Flight { answer, started: Instant::now() };
         open.insert(key.clone(), flight.clone());
         let landing = Landing { open: self.open.clone(), key: key.clone() };
-        let (work, stop) = (work(), self.stop.clone());
-        self.tracker.spawn(async move {
-            let answer = stop.run_until_cancelled(work).await.unwrap_or_else(|| Err(Error::stopped()));
+        self.tasks.start_then(work(), move |answer| {
+            let answer = answer.unwrap_or_else(|| Err(Error::stopped()));
             // The key goes first, so that nobody joins a flight whose answer others may already have acted on.
             drop(landing);
             sender.send_replace(Some(answer));
@@ -102,12 +99,15 @@ impl<K: Eq + Hash, V> Drop for Landing<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use tokio::sync::oneshot;
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
 
     #[tokio::test]
     async fn all_who_come_while_it_runs_get_one_answer() {
-        let flights: Flights<u8, u32> = Flights::new(TaskTracker::new(), CancellationToken::new());
+        let flights: Flights<u8, u32> = Flights::new(tasks());
         let (release, held) = oneshot::channel::<()>();
         let (first, joined) = flights.join_or_start(&1, || async move {
             held.await.unwrap();
@@ -124,9 +124,13 @@ mod tests {
         assert_eq!(third.wait().await.unwrap(), 8);
     }
 
+    fn tasks() -> Tasks {
+        Tasks::new(TaskTracker::new(), CancellationToken::new())
+    }
+
     #[tokio::test]
     async fn a_panic_strands_nobody() {
-        let flights: Flights<u8, u32> = Flights::new(TaskTracker::new(), CancellationToken::new());
+        let flights: Flights<u8, u32> = Flights::new(tasks());
         let (flight, _) = flights.join_or_start(&1, || async { panic!("meant") });
         assert_eq!(flight.wait().await.unwrap_err().kind, Kind::Internal);
         let (flight, joined) = flights.join_or_start(&1, || async { Ok(1) });

@@ -90,14 +90,14 @@ async fn no_more_than_so_many_are_refused_side_by_side() {
     for _ in 0..=MAX_REFUSALS {
         clients.push(TcpStream::connect(address).await.unwrap());
         let (tcp, peer) = listener.accept().await.unwrap();
-        under_way.extend(refusals.refuse(tcp, peer, watch.clone()));
+        under_way.extend(refusals.refuse(tcp.into_std().unwrap(), peer, watch.clone()));
     }
     assert_eq!(under_way.len(), MAX_REFUSALS);
     assert_eq!(within(clients.last_mut().unwrap().read(&mut [0])).await.unwrap(), 0, "the one too many is closed");
     under_way.pop();
     clients.push(TcpStream::connect(address).await.unwrap());
     let (tcp, peer) = listener.accept().await.unwrap();
-    assert!(refusals.refuse(tcp, peer, watch).is_some());
+    assert!(refusals.refuse(tcp.into_std().unwrap(), peer, watch).is_some());
     let counted = format!("reason=\"full\"}} {}\n", MAX_REFUSALS + 2);
     assert!(shared.telemetry.metrics.render(&shared.telemetry.health).contains(&counted));
 }
