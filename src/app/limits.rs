@@ -17,6 +17,8 @@ const MOST_KEPT_FREE: usize = 4_096;
 const PER_DOWNLOAD: usize = 3;
 /// The index, logs, look-ups of names, connections upstream that are idle, and whatever else there is.
 const RESERVE: usize = 512;
+/// What each thread that serves connections waits for events with.
+const PER_THREAD: usize = 4;
 
 /// What is served at once.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,8 +32,8 @@ struct Limits {
 }
 
 impl Limits {
-    /// Shares `descriptors` out among data listeners that want so many connections each, beside `upstream` connections to
-    /// registries. There is room for a few in any case, though then it may be too much.
+    /// Shares `descriptors` out among data listeners that want so many connections each, beside `upstream` for connections to
+    /// registries and the like. There is room for a few in any case, though then it may be too much.
     fn of(descriptors: usize, wanted: &[usize], upstream: usize) -> Self {
         let admin = ADMIN_CONNECTIONS + MAX_REFUSALS;
         let others = [admin, wanted.len() * MAX_REFUSALS, MAX_DOWNLOADS * PER_DOWNLOAD, OPEN_FILES, RESERVE];
@@ -60,7 +62,8 @@ pub(super) fn fit(config: &mut Config) -> usize {
     let descriptors = raise_descriptor_limit();
     let wanted: Vec<usize> = config.listeners.iter().map(|listener| listener.max_connections).collect();
     let upstream = config.registries.iter().fold(0, |all: usize, registry| all.saturating_add(registry.max_connections));
-    let limits = Limits::of(descriptors, &wanted, upstream);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let limits = Limits::of(descriptors, &wanted, upstream.saturating_add(threads * PER_THREAD));
     if limits.connections != wanted {
         let Limits { connections, needed, .. } = &limits;
         tracing::warn!(

@@ -70,7 +70,9 @@ pub(super) async fn serve(shared: Arc<Shared>, tcp: std::net::TcpStream, peer: S
     let _open = Open::new(&shared);
     let tcp = match TcpStream::from_std(tcp) {
         Ok(tcp) => tcp,
-        Err(error) => return tracing::warn!(endpoint = %shared.endpoint, %error, "a connection is closed at once"),
+        Err(error) => {
+            return tracing::warn!(endpoint = %shared.endpoint, %error, "a connection cannot be watched for its events; it is closed");
+        }
     };
     let wire = Wire::new(tcp, shared.timeouts.stall);
     let mut caller = Caller::direct(shared.endpoint.clone(), peer);

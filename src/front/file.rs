@@ -15,6 +15,10 @@ const WARM_PIECE: u64 = 64 << 10;
 /// What is read at once on the blocking pool, in bytes: enough that the hand-over does not matter and read-ahead gets going.
 const COLD_PIECE: u64 = 256 << 10;
 
+/// How far apart bytes are looked at to see whether all is in the page cache: what the kernel reads ahead and gives up is
+/// seldom smaller by much.
+const PROBE: usize = 256 << 10;
+
 /// The first bytes of `span`: a piece of it, never empty. A file that ends inside the span is an error.
 pub(super) async fn read(file: &Arc<File>, span: Span) -> io::Result<Bytes> {
     let mut buffer = buffer(span, WARM_PIECE);
@@ -42,10 +46,11 @@ pub(super) fn is_damage(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::UnexpectedEof || Errno::from_io_error(error).is_some_and(|error| DISK.contains(&error))
 }
 
-/// Whether `span` seems to be in the page cache: its first and last byte are. Where the file system cannot tell, it is not.
+/// Whether `span`, which is not empty, seems to be in the page cache: bytes of it here and there are, and its last one. Where the
+/// file system cannot tell, it is not.
 pub(super) fn is_resident(file: &File, span: Span) -> bool {
     let there = |offset| matches!(read_resident(file, &mut [0], offset), Ok(Some(1)));
-    there(span.start) && there(span.end - 1)
+    (span.start..span.end).step_by(PROBE).all(there) && there(span.end - 1)
 }
 
 /// Reads what the page cache has; `None` where it would have to wait, or cannot say.

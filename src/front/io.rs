@@ -1,5 +1,5 @@
-//! A client's socket: what pingora reads from and writes to, with the deadline on writing and the cap on request heads that
-//! it does not have itself, and the ways round it (sendfile, peeking, lingering) that need the socket as such.
+//! A client's socket: what requests are read from and answers written to, with the deadline on writing and the cap on request
+//! heads that pingora does not have, and the ways round the session (sendfile, peeking, lingering) that need the socket as such.
 //!
 //! The deadline on writing is the kernel's own (`TCP_USER_TIMEOUT`): it alone sees whether the client still takes anything.
 //! From here a slow client on a large send buffer looks like a dead one for as long as a third of the buffer takes to drain.
@@ -31,7 +31,7 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes that are read and dropped so that the last answer reaches a client that is still sending.
 const MAX_LINGER: usize = 1 << 20;
 
-/// The socket itself, shared by the [`Socket`] that pingora owns and by the session that goes round it.
+/// The socket itself, shared by the [`Socket`] that the session reads and writes and by those who go round that.
 #[derive(Debug)]
 pub(super) struct Wire {
     tcp: TcpStream,
@@ -39,7 +39,7 @@ pub(super) struct Wire {
     allowance: AtomicUsize,
     /// What the client began with, an [`Opening`].
     opening: AtomicU8,
-    /// Whether pingora has bytes that the socket does not take yet.
+    /// Whether there are bytes that the socket does not take yet.
     full: AtomicBool,
 }
 
@@ -236,7 +236,7 @@ fn set_options(tcp: &TcpStream, stall: Duration) -> rustix::io::Result<()> {
     sockopt::set_socket_keepalive(tcp, true)
 }
 
-/// What pingora holds: the socket as a stream of bytes.
+/// What a session holds: the socket as a stream of bytes.
 #[derive(Debug)]
 pub(super) struct Socket {
     wire: Arc<Wire>,

@@ -133,7 +133,7 @@ impl Listener {
     /// Accepts and serves until `shutdown` becomes true, or its sender is gone; connections beyond the cap are answered with
     /// 503 and closed. Then closes the socket and idle connections, lets answers under way end, breaks off those that take
     /// longer than [`Timeouts::drain`], and returns. Needs a tokio runtime.
-    /// Dropping the future stops accepting, and no more.
+    /// Dropping the future stops accepting, and breaks off its connections with the last of its workers.
     pub async fn serve(self, handler: Arc<dyn Handler>, shutdown: ShutdownWatch) {
         let socket = match TcpListener::from_std(self.socket) {
             Ok(socket) => socket,
@@ -208,7 +208,9 @@ impl Serving {
         // Its events are for the thread that serves it.
         let tcp = match tcp.into_std() {
             Ok(tcp) => tcp,
-            Err(error) => return tracing::warn!(endpoint = %self.shared.endpoint, %error, "a connection is closed at once"),
+            Err(error) => {
+                return tracing::warn!(endpoint = %self.shared.endpoint, %error, "a connection cannot be handed to its thread; it is closed");
+            }
         };
         let shutdown = self.shutdown.clone();
         if let Ok(place) = self.room.clone().try_acquire_owned() {

@@ -29,7 +29,7 @@ use crate::oci::ErrorCode;
 use crate::request::Caller;
 use crate::telemetry::Outcome;
 
-/// An established connection. pingora calls it once per request, for HTTP/2 side by side.
+/// An established connection. pingora calls it for each request of HTTP/2, side by side, and for others as it is asked to.
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) caller: Caller,
@@ -42,7 +42,7 @@ pub(super) struct Connection {
     pub(super) begun: CancellationToken,
     /// Whether the client was answered without having been read to the end.
     pub(super) unread: AtomicBool,
-    /// How many requests are under way.
+    /// How many requests that pingora carries are under way.
     pub(super) requests: watch::Sender<usize>,
 }
 

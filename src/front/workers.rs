@@ -5,13 +5,18 @@
 //! cost). A connection stays with its worker to the end.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use tokio::runtime::{self, Handle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Error;
+
+/// Threads of all workers together that may wait for the disk or compare passwords, in steps of one per worker.
+const BLOCKING: usize = 512;
+/// And so many of each in any case.
+const LEAST_BLOCKING: usize = 16;
 
 /// Threads for the connections of all listeners. Dropping it breaks off the connections that are left.
 pub struct Workers {
@@ -34,7 +39,9 @@ impl Workers {
         let stop = CancellationToken::new();
         // Ends those that were started, should another not start.
         let started = stop.clone().drop_guard();
-        let workers = (0..threads.max(1)).map(|number| Worker::start(number, stop.clone())).collect::<io::Result<_>>();
+        let threads = threads.max(1);
+        let blocking = (BLOCKING / threads).max(LEAST_BLOCKING);
+        let workers = (0..threads).map(|number| Worker::start(number, blocking, stop.clone())).collect::<io::Result<_>>();
         let workers = workers.map_err(Error::Threads)?;
         started.disarm();
         Ok(Self { workers, stop })
@@ -68,16 +75,23 @@ impl Worker {
         Self { runtime, connections: Arc::default() }
     }
 
-    fn start(number: usize, stop: CancellationToken) -> io::Result<Self> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().thread_name("front-blocking").build()?;
-        let handle = runtime.handle().clone();
-        let serve = move || {
-            runtime.block_on(stop.cancelled());
-            // What still blocks is for nobody.
-            runtime.shutdown_background();
+    fn start(number: usize, blocking: usize, stop: CancellationToken) -> io::Result<Self> {
+        let mut builder = runtime::Builder::new_current_thread();
+        builder.enable_all().thread_name("front-blocking").max_blocking_threads(blocking);
+        let (made, runtime) = mpsc::sync_channel(1);
+        let serve = move || match builder.build() {
+            Ok(runtime) => {
+                // Who waits for it is there until it comes.
+                let _ = made.send(Ok(runtime.handle().clone()));
+                runtime.block_on(stop.cancelled());
+                // What still blocks is for nobody.
+                runtime.shutdown_background();
+            }
+            Err(error) => drop(made.send(Err(error))),
         };
+        // The runtime is made there, because here, where this runs on another, none may be dropped.
         std::thread::Builder::new().name(format!("front-{number}")).spawn(serve)?;
-        Ok(Self::new(handle))
+        Ok(Self::new(runtime.recv().map_err(io::Error::other)??))
     }
 
     fn connections(&self) -> usize {

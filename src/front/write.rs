@@ -2,7 +2,7 @@
 //!
 //! | connection | body | way |
 //! |---|---|---|
-//! | plain HTTP/1.1 | stream of known length | *direct*: sendfile for resident files, else a read on the blocking pool; corked |
+//! | plain HTTP/1.1 | stream of known length | *direct*: sendfile for resident files, else a read on the blocking pool; corked if long |
 //! | any other | any | through the exchange; files are read 64 KiB at a time from the page cache, else on the blocking pool |
 //!
 //! Nothing is ever re-encoded. Every way has the write stall deadline: the socket's own, and on HTTP/2 one for each stream too,
@@ -24,7 +24,7 @@ use super::{Answer, Body, Chunk, ChunkStream, Cut, file};
 use crate::oci::Span;
 use crate::telemetry::Outcome;
 
-/// The most handed to one sendfile call, in bytes; after a whole one other tasks get their turn.
+/// The most handed to one sendfile call, in bytes; after so many of a file other tasks get their turn.
 const SLICE: u64 = 1 << 20;
 /// The most handed to the exchange at once, in bytes. On HTTP/2 the stall deadline is for one such piece.
 const PIECE: usize = 64 << 10;
@@ -38,13 +38,15 @@ pub(super) struct Writer<'a, E> {
     direct: bool,
     /// Body bytes still to come, where the length is known.
     left: Option<u64>,
+    /// Body bytes sent since others had their turn.
+    turn: u64,
     /// Whether a file turned out to be damaged.
     damaged: bool,
 }
 
 impl<'a, E: Exchange> Writer<'a, E> {
     pub(super) fn new(exchange: &'a mut E, wire: &'a Wire, outcome: &'a mut Outcome) -> Self {
-        Self { exchange, wire, outcome, direct: false, left: None, damaged: false }
+        Self { exchange, wire, outcome, direct: false, left: None, turn: 0, damaged: false }
     }
 
     /// Writes everything but the end marks that finishing the exchange adds. After an error, or when the future is dropped,
@@ -154,6 +156,10 @@ impl<'a, E: Exchange> Writer<'a, E> {
                 (true, false) => self.read_and_send(file::read_cold(file, slice).await).await?,
                 (false, _) => self.read_and_send(file::read(file, slice).await).await?,
             };
+            if self.turn >= SLICE {
+                self.turn = 0;
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }
@@ -163,9 +169,6 @@ impl<'a, E: Exchange> Writer<'a, E> {
         let sent = self.exchange.file(file, slice.start, count).await;
         let sent = sent.map_err(|error| if file::is_damage(&error) { self.unread(&error) } else { unsent(error) })?;
         self.sent(sent as u64);
-        if sent as u64 == SLICE {
-            tokio::task::yield_now().await;
-        }
         Ok(sent as u64)
     }
 
@@ -183,6 +186,7 @@ impl<'a, E: Exchange> Writer<'a, E> {
 
     fn sent(&mut self, bytes: u64) {
         self.outcome.sent += bytes;
+        self.turn += bytes;
         self.left = self.left.map(|left| left - bytes);
     }
 

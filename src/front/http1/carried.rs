@@ -71,7 +71,7 @@ impl Carried {
 
     /// Reads once, and says how many bytes: none at the end. A dropped future has read none.
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
-        self.fresh.reserve(ROOM - self.fresh.len().min(ROOM));
+        self.fresh.reserve(ROOM.saturating_sub(self.fresh.len()));
         self.stream.read_buf(&mut self.fresh).await
     }
 
@@ -170,8 +170,10 @@ impl Exchange for Carried {
 
     async fn file(&mut self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
         if !self.kept.is_empty() {
-            self.wire.write_more(&self.kept).await?;
-            self.kept.clear();
+            let mut kept = std::mem::take(&mut self.kept);
+            self.wire.write_more(&kept).await?;
+            kept.clear();
+            self.kept = kept;
         }
         self.wire.send_file(file, offset, count).await
     }
