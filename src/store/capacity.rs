@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use super::content::{Content, lock, now};
 use super::error::{Error, Kind};
-use super::eviction::Victim;
+use super::eviction::{STEP, Victim};
 use super::index::Table;
 use super::records::{blob_key, digest_bytes};
 use crate::oci::Digest;
 
 /// How much is evicted at least when the file system turns out to be full.
 const RELIEF: u64 = 16 << 20;
-/// How much content is evicted at most under one hold of the table's lock: some tens of microseconds.
-const STEP: usize = 64;
 /// How many uses are written down as one.
 const USES: usize = 4096;
 
@@ -81,7 +79,8 @@ impl Content {
     /// The file system is full though it should not be: evicts something. Whether that may have helped.
     pub(super) fn relieve(&self, bytes: u64) -> bool {
         let wanted = bytes.max(RELIEF);
-        let freed = self.drop_parked(|freed| freed >= wanted);
+        let closed = self.count_lingering();
+        let freed = closed + self.drop_parked(|freed| closed + freed >= wanted);
         self.free(wanted.saturating_sub(freed)).is_some_and(|evicted| freed > 0 || evicted > 0)
     }
 
@@ -182,15 +181,16 @@ impl Content {
         true
     }
 
-    /// Closes the files that nobody reads any more.
-    pub(super) fn count_lingering(&self) {
+    /// Closes the files that nobody reads any more. How many bytes that gave back.
+    pub(super) fn count_lingering(&self) -> u64 {
         let closed: Vec<Lingering> =
             lock(&self.lingering).extract_if(.., |lingering| Arc::strong_count(&lingering.file) == 1).collect();
+        let bytes = closed.iter().map(|lingering| lingering.size).sum();
         if !closed.is_empty() {
-            let bytes = closed.iter().map(|lingering| lingering.size).sum();
             drop(closed);
             self.table().lingered(bytes);
         }
+        bytes
     }
 
     /// Evicts more in the place of what readers still hold open.

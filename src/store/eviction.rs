@@ -9,7 +9,7 @@
 //! Invariants:
 //! - after a reservation, stored + reserved + lingering bytes are at most the cap; content that turns up on the disk is
 //!   taken in even where nothing unpinned is left to evict for it;
-//! - pinned content is never evicted, and nothing is evicted for a reservation that fails;
+//! - pinned content is never evicted, nor anything for a reservation that could not be had in any case;
 //! - what is evicted or removed is no longer in the table, and the caller deletes its file;
 //! - the same calls evict the same content.
 
@@ -31,9 +31,11 @@ const SMALL_SHARE: u64 = 10;
 const STALE: u32 = 24 * 60 * 60;
 /// How many uses count, at most, towards staying.
 pub(super) const MAX_USES: u8 = 3;
-/// How many entries may buy another round before one goes in any case: where all of a million were used, nobody waits until the
-/// table has looked at all of them.
-const PATIENCE: usize = 256;
+/// How much content is evicted at most under one hold of the lock that the table is behind: about a tenth of a millisecond.
+pub(super) const STEP: usize = 64;
+/// How many entries may buy another round in such a step before others go in any case: where all of a million were used, nobody
+/// waits until the table has looked at all of them.
+const PATIENCE: usize = 512;
 
 /// Content that the caller must delete: it is out of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,13 +138,14 @@ impl Table {
         self.reserved = self.reserved.saturating_sub(bytes);
     }
 
-    /// Adds content whose file is there, or counts a use where it is known. What it drives out never includes itself.
+    /// Adds content whose file is there, or counts a use where it is known. What it drives out never includes itself; beyond
+    /// [`STEP`] that goes with the next reservation.
     pub(super) fn admit(&mut self, digest: &Digest, size: u64, now: u32) -> Vec<Victim> {
         if self.touch(digest, now) {
             return Vec::new();
         }
         let mut victims: Vec<Victim> = self.displace(digest).into_iter().collect();
-        victims.extend(self.make_room(size, usize::MAX));
+        victims.extend(self.make_room(size, STEP));
         let queue = if self.ghosts.take(digest) { Queue::Main } else { Queue::Small };
         self.slots.insert(digest, size, now, self.queue(digest, queue), true);
         victims
@@ -174,9 +177,9 @@ impl Table {
     /// Evicts at least `bytes` because the file system lacks them, or `most` of what that takes; nothing where there is not that
     /// much to evict.
     pub(super) fn free(&mut self, bytes: u64, most: usize) -> Vec<Victim> {
-        let (mut victims, mut freed) = (Vec::new(), 0);
+        let (mut victims, mut freed, mut patience) = (Vec::new(), 0, PATIENCE);
         while freed < bytes && bytes - freed <= self.evictable() && victims.len() < most {
-            let Some(victim) = self.evict() else { break };
+            let Some(victim) = self.evict(&mut patience) else { break };
             freed += victim.size;
             victims.push(victim);
         }
@@ -265,9 +268,9 @@ impl Table {
     }
 
     fn make_room(&mut self, bytes: u64, most: usize) -> Vec<Victim> {
-        let mut victims = Vec::new();
+        let (mut victims, mut patience) = (Vec::new(), PATIENCE);
         while self.used().saturating_add(bytes) > self.cap && victims.len() < most {
-            let Some(victim) = self.evict() else { break };
+            let Some(victim) = self.evict(&mut patience) else { break };
             victims.push(victim);
         }
         victims
@@ -279,8 +282,7 @@ impl Table {
     }
 
     /// Each round either evicts, or takes one of an entry's few uses.
-    fn evict(&mut self) -> Option<Victim> {
-        let mut patience = PATIENCE;
+    fn evict(&mut self, patience: &mut usize) -> Option<Victim> {
         loop {
             let small_is_full = self.slots.bytes(Queue::Small) > self.cap / SMALL_SHARE;
             let id = match (self.slots.oldest(Queue::Small), self.slots.oldest(Queue::Main)) {
@@ -289,10 +291,10 @@ impl Table {
                 (_, main) => main?,
             };
             let slot = &mut self.slots[id];
-            if slot.uses == 0 || patience == 0 {
+            if slot.uses == 0 || *patience == 0 {
                 return Some(self.take(id));
             }
-            patience -= 1;
+            *patience -= 1;
             slot.uses = if slot.queue == Queue::Small { 0 } else { slot.uses - 1 };
             self.slots.renew(id, Queue::Main);
         }

@@ -68,10 +68,11 @@ impl Files {
         let mut inner = self.lock();
         inner.clock += 1;
         let used = inner.clock;
-        inner.open.insert(blob.digest, Open { blob, modified, used });
-        if inner.open.len() > OPEN_FILES {
-            inner.close_idle();
-        }
+        let replaced = inner.open.insert(blob.digest, Open { blob, modified, used });
+        let idle = if inner.open.len() > OPEN_FILES { inner.take_idle() } else { Vec::new() };
+        // Closing a file that somebody deleted gives back its bytes, and every hit wants this lock.
+        drop(inner);
+        drop((replaced, idle));
     }
 
     /// An open file is right, though it was written to.
@@ -91,15 +92,14 @@ impl Files {
 }
 
 impl Inner {
-    /// Closes an eighth of the files at once: to look for each one by itself would hold up whoever asks meanwhile.
-    fn close_idle(&mut self) {
+    /// Takes out an eighth of the files at once, to be closed: to look for each one by itself would hold up whoever asks
+    /// meanwhile.
+    fn take_idle(&mut self) -> Vec<Open> {
         let idle = self.open.iter().filter(|(_, open)| Arc::strong_count(&open.blob.file) == 1);
         let mut idle: Vec<(u64, Digest)> = idle.map(|(digest, open)| (open.used, *digest)).collect();
         idle.sort_unstable();
         let surplus = self.open.len() - OPEN_FILES / 8 * 7;
-        for (_, digest) in idle.into_iter().take(surplus) {
-            self.open.remove(&digest);
-        }
+        idle.into_iter().take(surplus).filter_map(|(_, digest)| self.open.remove(&digest)).collect()
     }
 }
 

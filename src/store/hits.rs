@@ -43,7 +43,7 @@ impl Store {
     }
 
     /// Content that is in memory; counts a use.
-    pub fn in_memory(&self, digest: &Digest) -> Option<Bytes> {
+    pub(super) fn in_memory(&self, digest: &Digest) -> Option<Bytes> {
         self.content.in_memory(digest).map(|kept| kept.bytes.clone())
     }
 

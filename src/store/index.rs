@@ -141,8 +141,7 @@ impl Index {
 
     /// Somebody deleted the file: what was in it is not known any more, and what comes goes to a new one.
     pub(super) fn begin_anew(&self) {
-        self.shared.hot.invalidate_all();
-        self.shared.changed_all();
+        self.shared.forget();
         self.shared.report(Fault::Failed("its file was deleted".to_owned()));
     }
 

@@ -11,6 +11,7 @@ use crate::oci::Digest;
 
 /// What an entry takes besides its bytes, roughly.
 const OVERHEAD: usize = 768;
+
 /// Content by digest, at most so many bytes of it; what is asked for often stays (TinyLFU).
 #[derive(Debug)]
 pub(super) struct Memory(Cache<Digest, Arc<Kept>, ByDigest>);

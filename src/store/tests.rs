@@ -683,10 +683,16 @@ async fn what_is_at_hand_is_served_as_it_is_linked_now() {
         assert_eq!((read(&store).await, at_hand(&store)), (Some(media_type.into()), Some(media_type.into())));
     }
     assert!(store.manifest_at_hand(&registry, &other, &digest).is_none());
+    store.content.index.flush().await;
+    fs::remove_file(store.content.layout.index()).unwrap();
     store.content.index.begin_anew();
     assert_eq!(at_hand(&store), None, "whether it is linked has to be looked up again");
-    store.put_link(&registry, &repository, &digest, typed("a/new"));
+    // That may still be of the old file, which is closed behind.
+    read(&store).await;
     store.put_link(&registry, &other, &digest, typed("a/new"));
+    store.content.index.flush().await;
+    assert_eq!((read(&store).await, at_hand(&store)), (None, None), "the new index knows nothing of it");
+    store.put_link(&registry, &repository, &digest, typed("a/new"));
     assert_eq!(read(&store).await, Some("a/new".into()));
     store.remove_repository(&registry, &repository).await;
     assert_eq!((store.in_memory(&digest).is_some(), at_hand(&store), read(&store).await), (true, None, None));

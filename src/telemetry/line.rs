@@ -14,6 +14,7 @@ thread_local! {
     /// Where each line of this thread is made.
     static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
+
 /// Most lines are shorter than this, in bytes. Room that grew beyond it is not kept.
 const USUAL: usize = 1024;
 

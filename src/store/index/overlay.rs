@@ -63,6 +63,11 @@ impl Overlay {
         found
     }
 
+    /// What is written to may be another file from now on: for who reads, that is as good as a write.
+    pub(super) fn begin_anew(&mut self) {
+        self.writes += 1;
+    }
+
     /// How many writes were taken so far.
     pub(super) fn writes(&self) -> u64 {
         self.writes

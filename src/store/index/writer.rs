@@ -101,11 +101,6 @@ impl Shared {
         self.versions[table as usize].fetch_add(1, Ordering::Release);
     }
 
-    /// So were all.
-    pub(super) fn changed_all(&self) {
-        self.versions.iter().for_each(|version| _ = version.fetch_add(1, Ordering::Release));
-    }
-
     /// A reader met a fault.
     pub(super) fn report(&self, fault: Fault) {
         self.telemetry.metrics.store_failed("index_read");
@@ -175,12 +170,22 @@ impl Shared {
         if batch.is_empty() { Ok(()) } else { self.database.commit(batch) }
     }
 
-    /// Closes the file: after an error redb wants it opened anew.
+    /// Closes the file: after an error redb wants it opened anew. It may be another then, and until now the old one was read.
     fn recover(&self, fault: &Fault) {
         if let Fault::Damaged(_) = fault {
             tracing::warn!(%fault, "starting a new index; links will be proved again by the upstreams");
         }
         self.database.close(fault);
+        self.forget();
+    }
+
+    /// Forgets what was read of the file.
+    pub(super) fn forget(&self) {
+        let mut state = self.state();
+        state.overlay.begin_anew();
+        self.hot.invalidate_all();
+        drop(state);
+        self.versions.iter().for_each(|version| _ = version.fetch_add(1, Ordering::Release));
     }
 
     fn tell(&self, result: &Result<(), Fault>) {
