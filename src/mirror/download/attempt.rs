@@ -5,18 +5,18 @@ use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::feed::{self, Ending, Feed};
+use super::feed::{self, Ending, Feed, Item};
 use super::fill::{Course, Fill};
 use super::origins::Origins;
 use super::phase::Event;
 use super::plan::Rate;
 use super::readers::Readers;
 use super::sides::{Claims, Sides};
-use super::sink::{QUEUE, Sink};
+use super::sink::{QUEUE, ROOM, Sink};
 use super::{Download, Error, Kind};
 use crate::oci::{Hasher, Span};
 use crate::upstream::{BlobAsk, BlobReply};
@@ -29,11 +29,20 @@ pub(super) struct Attempt<'a> {
     wrong: &'a [usize],
     origins: Mutex<Origins>,
     rate: Mutex<Rate>,
+    /// Bytes that may be handed on before some were taken.
+    room: Semaphore,
 }
 
 impl<'a> Attempt<'a> {
     pub(super) fn new(fill: &'a Fill, course: &'a Course, wrong: &'a [usize], origins: Origins) -> Self {
-        Self { fill, course, wrong, origins: Mutex::new(origins), rate: Mutex::new(Rate::new(Instant::now())) }
+        Self {
+            fill,
+            course,
+            wrong,
+            origins: Mutex::new(origins),
+            rate: Mutex::new(Rate::new(Instant::now())),
+            room: Semaphore::new(ROOM),
+        }
     }
 
     /// Receives, writes and fetches ahead side by side, so that none waits for the others. The blob's length once its digest is
@@ -66,6 +75,17 @@ impl<'a> Attempt<'a> {
             (_, Err(error)) => Err(Ending::Lost(error)),
             (Err(ending), Ok(_)) => Err(ending),
         }
+    }
+
+    /// Waits until `item` may be handed on: what a download holds in memory is bounded, however slow the disk is.
+    pub(super) async fn wait_for_room(&self, item: &Item) {
+        // It is never closed.
+        let _ = self.room.acquire_many(item.weight()).await.map(SemaphorePermit::forget);
+    }
+
+    /// `items` that were handed on are not held any more.
+    pub(super) fn make_room(&self, weight: usize) {
+        self.room.add_permits(weight);
     }
 
     pub(super) fn into_origins(self) -> Origins {

@@ -272,6 +272,7 @@ impl<'a> Feed<'a> {
     }
 
     async fn hand_on(&mut self, item: Item) -> Result<(), Ending> {
+        self.attempt.wait_for_room(&item).await;
         self.items.send(item).await.map_err(|_| Ending::Closed)
     }
 }

@@ -15,7 +15,9 @@ use crate::oci::{Digest, Hasher, Span};
 use crate::store::{self, Partial};
 
 /// Items between the network and the disk. Each is at most what one read from the connection brings.
-pub(super) const QUEUE: usize = 16;
+pub(super) const QUEUE: usize = 128;
+/// What they may hold in bytes, with those that are being written: enough for two batches.
+pub(super) const ROOM: usize = 2 << 20;
 /// A disk that takes longer than this for so little has failed.
 pub(super) const SLOW_DISK: Duration = Duration::from_secs(10);
 /// Bytes that come sooner than this after the last wait for others, to be written together: it is next to nothing for whoever
@@ -57,6 +59,7 @@ impl<'a> Sink<'a> {
     /// What is in the file cannot be read any more; or bytes only pass by and nobody is left, or has room, for them.
     pub(super) async fn run(mut self, mut items: mpsc::Receiver<Item>) -> Result<Digest, Error> {
         while let Some(batch) = gather(&mut items, self.due).await {
+            let weight = batch.iter().map(|item| item.weight() as usize).sum();
             let left = match self.partial.clone() {
                 Some(partial) => self.keep(partial, batch).await?,
                 None => batch,
@@ -64,6 +67,7 @@ impl<'a> Sink<'a> {
             for item in left {
                 self.pass(item).await?;
             }
+            self.attempt.make_room(weight);
         }
         Ok(self.hasher.finish())
     }
@@ -118,6 +122,14 @@ impl Item {
         }
     }
 
+    /// What it holds in memory, as far as that is counted.
+    pub(super) fn weight(&self) -> u32 {
+        match self {
+            Self::Bytes(_, bytes) => u32::try_from(bytes.len().min(ROOM)).unwrap_or_default(),
+            Self::Present(_) => 0,
+        }
+    }
+
     fn offset(&self) -> u64 {
         match self {
             Self::Bytes(at, _) => *at,
@@ -128,16 +140,22 @@ impl Item {
 
 /// The next items: all that came and, where those are few, what comes until `due`; `None` at the end, which is not waited for.
 async fn gather(items: &mut mpsc::Receiver<Item>, due: Instant) -> Option<Vec<Item>> {
-    let mut batch = Vec::with_capacity(QUEUE);
-    items.recv_many(&mut batch, QUEUE).await;
-    let mut bytes: u64 = batch.iter().map(Item::len).sum();
-    // A timer that is due already would still take the runtime a turn to notice.
-    while bytes < BATCH && !batch.is_empty() && Instant::now() < due {
-        let Ok(Some(item)) = timeout_at(due, items.recv()).await else { break };
+    let first = items.recv().await?;
+    let (mut bytes, mut batch) = (first.len(), vec![first]);
+    while bytes < BATCH {
+        let item = match items.try_recv() {
+            Ok(item) => item,
+            // A timer that is due already would still take the runtime a turn to notice.
+            Err(_) if Instant::now() >= due => break,
+            Err(_) => match timeout_at(due, items.recv()).await {
+                Ok(Some(item)) => item,
+                _ => break,
+            },
+        };
         bytes += item.len();
         batch.push(item);
     }
-    Some(batch).filter(|batch| !batch.is_empty())
+    Some(batch)
 }
 
 /// Writes items, calls `written`, and then hashes what is in the file: only the end of a blob waits for that.
