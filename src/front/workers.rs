@@ -13,9 +13,9 @@ use tokio_util::task::TaskTracker;
 
 use super::Error;
 
-/// Threads of all workers together that may wait for the disk or compare passwords, in steps of one per worker.
+/// Threads that may wait for the disk or compare passwords, of all workers together.
 const BLOCKING: usize = 512;
-/// And so many of each in any case.
+/// Of each worker at least, however many there are.
 const LEAST_BLOCKING: usize = 16;
 
 /// Threads for the connections of all listeners. Dropping it breaks off the connections that are left.

@@ -142,7 +142,7 @@ impl Index {
     /// Somebody deleted the file: what was in it is not known any more, and what comes goes to a new one.
     pub(super) fn begin_anew(&self) {
         self.shared.forget();
-        self.shared.report(Fault::Failed("its file was deleted".to_owned()));
+        self.shared.report(Fault::Deleted);
     }
 
     /// Returns when all that was written before is durable, or the disk has refused it. Cancelling changes nothing.

@@ -32,6 +32,9 @@ pub(super) enum Fault {
     /// The file is not what redb wrote. It is of no further use.
     #[error("the index is damaged: {0}")]
     Damaged(String),
+    /// Somebody deleted the file.
+    #[error("the index was deleted")]
+    Deleted,
     /// The disk failed or is full. It may work again, after the file was closed.
     #[error("the index cannot be used: {0}")]
     Failed(String),

@@ -81,3 +81,17 @@ async fn a_fault_found_while_reading_starts_a_new_index() {
     assert!(layout.broken_index().exists());
     assert_eq!(index.get(key("a")).await, Some(value("x")));
 }
+
+#[tokio::test]
+async fn what_is_in_memory_outlives_a_failing_disk_and_not_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::open(folder.path(), Disk::default()).unwrap();
+    let (index, _) = open(&layout);
+    index.put(key("a"), value("x"));
+    index.flush().await;
+    index.shared.recover(&Fault::Failed("by a test".to_owned()));
+    assert_eq!(index.get(key("a")).await, Some(value("x")), "though the file is not open");
+    std::fs::remove_file(layout.index()).unwrap();
+    index.shared.recover(&Fault::Deleted);
+    assert_eq!(index.get(key("a")).await, None);
+}

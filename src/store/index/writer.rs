@@ -170,13 +170,16 @@ impl Shared {
         if batch.is_empty() { Ok(()) } else { self.database.commit(batch) }
     }
 
-    /// Closes the file: after an error redb wants it opened anew. It may be another then, and until now the old one was read.
-    fn recover(&self, fault: &Fault) {
+    /// Closes the file: after an error redb wants it opened anew. Where it is another then, what was read of it goes, because until
+    /// now the old one was read. Where the disk failed it is not: what is in memory is then all that can be had.
+    pub(super) fn recover(&self, fault: &Fault) {
         if let Fault::Damaged(_) = fault {
             tracing::warn!(%fault, "starting a new index; links will be proved again by the upstreams");
         }
         self.database.close(fault);
-        self.forget();
+        if !matches!(fault, Fault::Failed(_)) {
+            self.forget();
+        }
     }
 
     /// Forgets what was read of the file.
