@@ -37,9 +37,7 @@ impl Draft {
         let path = name.as_ref().map_or_else(|| content.layout.temporary(), |name| content.layout.kept(name));
         let created = reserved.and_then(|()| create(&content, &path).inspect_err(|_| content.release(room)));
         let file = created.inspect_err(|_| name.iter().for_each(|name| content.parked().free(name)))?;
-        let draft = Self { content, path, file: Arc::new(file), reserved: Mutex::new(room), name, placed: false };
-        draft.allocate(room)?;
-        Ok(draft)
+        Ok(Self { content, path, file: Arc::new(file), reserved: Mutex::new(room), name, placed: false })
     }
 
     /// A file that was parked, with the room that it kept.
@@ -132,9 +130,8 @@ impl Draft {
         std::mem::take(&mut *lock(&self.reserved))
     }
 
-    /// Takes the reserved room from the file system, so that it is there when the bytes come, and in one piece. Where the
-    /// file system cannot do that, writing will tell.
-    fn allocate(&self, room: u64) -> Result<(), Error> {
+    /// Takes room for that many bytes in all from the file system. Where that cannot do so, writing will tell.
+    pub(super) fn allocate(&self, room: u64) -> Result<(), Error> {
         let taken = with_relief(&self.content, room, || self.content.disk.allocate(&self.file, room));
         match taken {
             Err(error) if is_full(&error) || error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {

@@ -44,6 +44,8 @@ pub struct Partial {
     journal: Mutex<Journal>,
     /// The disk may have lost bytes that it took.
     broken: AtomicBool,
+    /// The file system was asked for all the room.
+    allocated: AtomicBool,
 }
 
 impl Partial {
@@ -90,8 +92,9 @@ impl Partial {
 
     fn new(subject: Subject, draft: Draft, extent: Extent, journal: Journal) -> Self {
         let (content, file) = (draft.content().clone(), draft.file().clone());
-        let (extent, journal, broken) = (Mutex::new(extent), Mutex::new(journal), AtomicBool::new(false));
-        Self { subject, content, file, draft: RwLock::new(Some(draft)), extent, journal, broken }
+        let (extent, journal) = (Mutex::new(extent), Mutex::new(journal));
+        let (broken, allocated) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { subject, content, file, draft: RwLock::new(Some(draft)), extent, journal, broken, allocated }
     }
 
     /// The file that holds what is present, at the offsets where it belongs.
@@ -124,6 +127,22 @@ impl Partial {
         };
         draft.name().into_iter().for_each(|name| self.note_down(name, received));
         Ok(())
+    }
+
+    /// Takes the room for what is yet to come from the file system, where the length is known: then it is there, and in one
+    /// piece. It may take a millisecond, so the first bytes are better written before. Does nothing when called again. Blocks.
+    ///
+    /// # Errors
+    /// `Full` and `Io` where the disk has no room or fails; `Incomplete` after the end. What is present still is.
+    pub fn allocate(&self) -> Result<(), Error> {
+        let draft = self.draft.read().unwrap_or_else(PoisonError::into_inner);
+        let draft = draft.as_ref().ok_or_else(|| self.ended())?;
+        match self.subject.length {
+            Some(length) if !self.covers(Span::new(0, length)) && !self.allocated.swap(true, Ordering::Relaxed) => {
+                draft.allocate(length)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether enough bytes came since [`Partial::sync`] to call it again.

@@ -79,8 +79,11 @@ impl Fill {
     }
 
     async fn fetch(&self) -> Result<(), Error> {
-        // It may have been stored between this request's look and the start of this task, also for another repository.
-        if let Ok(Some(blob)) = self.mirror.store.open_blob(&self.digest).await {
+        // It may have been stored between this request's look and the start of this task, also for another repository. Then it
+        // is at hand, and for all else there is no second look at the disk.
+        if self.mirror.store.at_hand(&self.digest).is_some()
+            && let Ok(Some(blob)) = self.mirror.store.open_blob(&self.digest).await
+        {
             self.prove().await?;
             self.download.adopt(&blob);
             return Ok(());

@@ -85,9 +85,10 @@ impl<'a> Sink<'a> {
         };
         self.due = Instant::now() + GATHER;
         self.attempt.make_durable();
+        let end = batch.last().map_or(0, |item| item.offset() + item.len());
         let left = batch.split_off(taken);
-        if let (Some(failed), Some(first)) = (failed, left.first()) {
-            self.attempt.stop_keeping(first.offset(), &failed)?;
+        if let Some(failed) = failed {
+            self.attempt.stop_keeping(left.first().map_or(end, Item::offset), &failed)?;
             self.partial = None;
         }
         Ok(left)
@@ -158,10 +159,12 @@ async fn gather(items: &mut mpsc::Receiver<Item>, due: Instant) -> Option<Vec<It
     Some(batch)
 }
 
-/// Writes items, calls `written`, and then hashes what is in the file: only the end of a blob waits for that.
+/// Writes items, calls `written`, and then takes room for the rest and hashes what is in the file: only the end of a blob
+/// waits for that.
 fn keep(partial: &Partial, hasher: Hasher, items: &[Item], written: impl FnOnce()) -> Kept {
     let (there, failed) = write(partial, items);
     written();
+    let failed = failed.or_else(|| partial.allocate().err().map(|error| error.to_string()));
     let mut kept = Kept { hasher, taken: 0, failed };
     for item in &items[..there] {
         match item {

@@ -51,7 +51,9 @@ async fn download(store: &Arc<Store>, i: u8) -> Result<(), Error> {
     let writer = partial.clone();
     store
         .with_content(move |_| {
-            writer.write_at(LARGE as u64 / 2, &bytes[LARGE / 2..]).and_then(|()| writer.write_at(0, &bytes[..LARGE / 2]))
+            writer.write_at(LARGE as u64 / 2, &bytes[LARGE / 2..])?;
+            writer.allocate()?;
+            writer.write_at(0, &bytes[..LARGE / 2])
         })
         .await?;
     partial.commit().await.map(drop)
