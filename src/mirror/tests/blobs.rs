@@ -1,7 +1,10 @@
 //! Blobs: broken transfers, wrong bytes, and who may join whose download.
 
+use rustix::io::Errno;
+
 use super::*;
 use crate::quota::Allowance;
+use crate::store::Operation;
 use crate::upstream::scripted::Kind as EgressKind;
 
 fn head_of(body: &Bytes) -> Reply {
@@ -211,6 +214,21 @@ async fn what_outgrows_the_room_while_it_comes_is_passed_on_to_all_who_are_there
     assert_eq!(bench.asked(), 1);
     bench.idle().await;
     assert_eq!(bench.store.usage().blobs, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_file_system_has_no_room_for_is_passed_on_from_where_it_said_so() {
+    let (faults, body) = (Faults::default(), || chunked(head_of(&long()).step(Step::Pause(Duration::from_secs(1))), &long()));
+    let bench = Bench::on(faults.clone(), &["https://a.test"], ROOM, move |_| body()).await;
+    faults.always(Operation::Allocate, Errno::NOSPC);
+    let all = futures_util::future::join_all((0..8).map(|_| bench.pull("app", digest_of(&long())))).await;
+    assert!(all.into_iter().all(|pulled| pulled.unwrap() == long()));
+    bench.idle().await;
+    assert_eq!((bench.asked(), bench.store.usage().blobs), (1, 0), "a full disk is not filled further");
+    faults.lift();
+    bench.pull("app", digest_of(&long())).await.unwrap();
+    bench.idle().await;
+    assert_eq!((bench.asked(), bench.store.usage().blobs), (2, 1), "once there is room, it is stored");
 }
 
 #[tokio::test(start_paused = true)]
