@@ -66,7 +66,7 @@ pub struct Mirror {
     failing: tag::Failing,
     absent: Absent,
     sizes: Sizes,
-    served: lineage::Served,
+    meanings: lineage::Meanings,
     tasks: Tasks,
 }
 
@@ -99,7 +99,7 @@ impl Mirror {
             failing: tag::Failing::new(),
             absent: Absent::new(),
             sizes: Sizes::new(),
-            served: lineage::Served::new(),
+            meanings: lineage::Meanings::new(),
             tasks,
         })
     }

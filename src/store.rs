@@ -44,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::{Error, Kind};
 pub use files::{Blob, OPEN_FILES};
-pub use hits::{AtHand, Manifest};
+pub use hits::{AtHand, StoredManifest};
 pub use known::Known;
 pub use lineage::Lineage;
 pub use memory::Kept;

@@ -5,6 +5,7 @@
 //! comes is left to pingora, which then has all bytes of it and judges it as if there were no short way; afterwards the
 //! connection comes back here. So there is no answer to a malformed, incomplete or odd request in this folder.
 
+mod ahead;
 mod carried;
 mod format;
 mod ordinary;

@@ -24,17 +24,17 @@ const DEPTH: usize = 4;
 const MOST_STEPS: usize = 4096;
 
 /// Tags that are not looked after again.
-const MOST_SERVED: u64 = 10_000;
+const MOST_MEANINGS: u64 = 10_000;
 
 /// What is known of a repository, asked step by step.
-trait Known {
+trait Records {
     /// The tags that meant this manifest.
     fn tags(&self, manifest: &Digest) -> Vec<Tag>;
     /// The manifests that name this.
     fn parents(&self, child: &Digest) -> Vec<Digest>;
 }
 
-impl Known for Lineage<'_> {
+impl Records for Lineage<'_> {
     fn tags(&self, manifest: &Digest) -> Vec<Tag> {
         Lineage::tags(self, manifest)
     }
@@ -45,7 +45,7 @@ impl Known for Lineage<'_> {
 }
 
 /// The tags that were served of late: their lineage is known, and what they mean needs no look-up.
-pub(super) struct Served(Cache<TagKey, Meaning>);
+pub(super) struct Meanings(Cache<TagKey, Meaning>);
 
 /// What a tag meant when it was served.
 #[derive(Clone, Copy, Debug)]
@@ -56,9 +56,9 @@ struct Meaning {
     version: u64,
 }
 
-impl Served {
+impl Meanings {
     pub(super) fn new() -> Self {
-        Self(Cache::new(MOST_SERVED))
+        Self(Cache::new(MOST_MEANINGS))
     }
 
     /// The record of a tag whose lineage is known, where it is that of this version of the records.
@@ -107,14 +107,14 @@ impl Mirror {
     /// served. A tag is looked after once, as long as it means the same.
     pub(super) async fn remember_tag(&self, place: &Place, tag: &Tag, answer: &ManifestAnswer) {
         let (key, digest, version) = (tag::key(place, tag), answer.digest, self.store.tags_version());
-        let known = self.served.0.get(&key).filter(|meaning| meaning.digest == digest);
+        let known = self.meanings.0.get(&key).filter(|meaning| meaning.digest == digest);
         if known.is_none() {
             self.store.put_reached(&place.name, &place.repository, &digest, tag).await;
             self.remember_held(place, answer).await;
         }
         if known.is_none_or(|meaning| meaning.version != version) {
             let record = self.store.tag(&place.name, &place.repository, tag).await.filter(|record| record.digest == digest);
-            self.served.0.insert(key, Meaning { digest, checked: record.map(|record| record.checked), version });
+            self.meanings.0.insert(key, Meaning { digest, checked: record.map(|record| record.checked), version });
         }
     }
 
@@ -136,7 +136,7 @@ type Judge<'a> = &'a dyn Fn(Way<'_>) -> Result<(), Arc<str>>;
 ///
 /// # Errors
 /// What refused the first of them.
-fn reached(known: &impl Known, content: Digest, judge: Judge<'_>) -> Result<(), Option<Arc<str>>> {
+fn reached(known: &impl Records, content: Digest, judge: Judge<'_>) -> Result<(), Option<Arc<str>>> {
     let mut climb = Climb { known, judge, digests: [content; DEPTH + 1], left: MOST_STEPS, refused: None };
     match climb.from(DEPTH) {
         ControlFlow::Break(End::Admitted) => Ok(()),
@@ -160,7 +160,7 @@ enum End {
     Tired,
 }
 
-impl<K: Known> Climb<'_, K> {
+impl<K: Records> Climb<'_, K> {
     /// Tries all ways that lead over the digest at `first`.
     fn from(&mut self, first: usize) -> ControlFlow<End> {
         let top = self.digests[first];
@@ -211,7 +211,7 @@ mod tests {
     /// Tags and parents by digest, in words.
     struct Table(&'static [(&'static str, &'static [&'static str], &'static [&'static str])]);
 
-    impl Known for Table {
+    impl Records for Table {
         fn tags(&self, manifest: &Digest) -> Vec<Tag> {
             self.row(manifest).0.iter().map(|tag| tag.parse().unwrap()).collect()
         }
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(asked.get(), 1);
 
         struct Endless;
-        impl Known for Endless {
+        impl Records for Endless {
             fn tags(&self, _: &Digest) -> Vec<Tag> {
                 vec!["v1".parse().unwrap()]
             }

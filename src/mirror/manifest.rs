@@ -10,7 +10,7 @@ use super::{Error, Kind, Mirror, Place};
 use crate::oci::{self, Algorithm, ContentName, Digest, MediaType, Reference, RegistryName, RepositoryName};
 use crate::policy::{Permit, Scope};
 use crate::request::{Item, Served};
-use crate::store::{self, Link, Manifest};
+use crate::store::{self, Link, StoredManifest};
 use crate::upstream::{ManifestHead, ManifestReply};
 
 /// A manifest's answer.
@@ -49,8 +49,8 @@ impl Held {
         Self { digest: *digest, name: ContentName::of(digest), media_type: media_type.into(), body }
     }
 
-    fn stored(digest: &Digest, manifest: Manifest) -> Self {
-        let Manifest { name, media_type, bytes } = manifest;
+    fn stored(digest: &Digest, manifest: StoredManifest) -> Self {
+        let StoredManifest { name, media_type, bytes } = manifest;
         Self { digest: *digest, name, media_type, body: bytes }
     }
 

@@ -73,7 +73,7 @@ impl Mirror {
     pub async fn purge(&self, purge: &Purge) -> Result<Purged, Error> {
         // What was absent before may be there now: the operator wants the upstream asked.
         self.absent.clear();
-        self.served.clear();
+        self.meanings.clear();
         let purged = match purge {
             Purge::Tag(registry, repository, tag) => self.purge_tag(registry, repository, tag).await,
             Purge::Repository(registry, repository) => {

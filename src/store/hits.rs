@@ -19,7 +19,7 @@ pub enum AtHand {
 
 /// A manifest, whole and verified.
 #[derive(Clone, Debug)]
-pub struct Manifest {
+pub struct StoredManifest {
     /// What headers call it.
     pub name: ContentName,
     /// What it is served as.
@@ -28,7 +28,7 @@ pub struct Manifest {
     pub bytes: Bytes,
 }
 
-impl Manifest {
+impl StoredManifest {
     fn of(kept: &Kept, media_type: MediaType) -> Self {
         Self { name: kept.known.name().clone(), media_type, bytes: kept.bytes.clone() }
     }
@@ -56,7 +56,7 @@ impl Store {
         registry: &RegistryName,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Result<Option<Manifest>, Error> {
+    ) -> Result<Option<StoredManifest>, Error> {
         let kept = self.content.memory.get(digest);
         let link = match &kept {
             Some(kept) => self.link_of(&kept.known, registry, repository, digest).await,
@@ -65,17 +65,22 @@ impl Store {
         let Some(media_type) = link.and_then(|link| link.manifest) else { return Ok(None) };
         if let Some(kept) = kept {
             self.content.used(&kept.known, digest);
-            return Ok(Some(Manifest::of(&kept, media_type)));
+            return Ok(Some(StoredManifest::of(&kept, media_type)));
         }
         let bytes = self.read(digest).await?;
-        Ok(bytes.map(|bytes| Manifest { name: ContentName::of(digest), media_type, bytes }))
+        Ok(bytes.map(|bytes| StoredManifest { name: ContentName::of(digest), media_type, bytes }))
     }
 
     /// The same where it takes no look-up that could wait: what is asked for again and again.
-    pub fn manifest_at_hand(&self, registry: &RegistryName, repository: &RepositoryName, digest: &Digest) -> Option<Manifest> {
+    pub fn manifest_at_hand(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Option<StoredManifest> {
         let kept = self.content.memory.get(digest)?;
         let media_type = kept.known.link(registry, repository, self.content.index.version(Table::Links))?.manifest?;
         self.content.used(&kept.known, digest);
-        Some(Manifest::of(&kept, media_type))
+        Some(StoredManifest::of(&kept, media_type))
     }
 }

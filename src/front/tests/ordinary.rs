@@ -247,6 +247,25 @@ fn held(mut setup: Setup) -> (Front, mpsc::UnboundedReceiver<String>, watch::Sen
     (front, asks, go)
 }
 
+/// Waits until the other side, on this machine, has read all that was sent: as the kernel tells, both queues are empty.
+async fn all_is_read(stream: &TcpStream) {
+    let hex = |address: SocketAddr| match address {
+        SocketAddr::V4(address) => format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port()),
+        SocketAddr::V6(_) => unreachable!("the tests listen on 127.0.0.1"),
+    };
+    let (client, server) = (hex(stream.local_addr().unwrap()), hex(stream.peer_addr().unwrap()));
+    let is_empty = || {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        // proc_net_tcp(5): local address, remote address, state, bytes to be sent and to be read.
+        let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let ours = rows.filter(|row| [[&client, &server], [&server, &client]].contains(&[&row[1].into(), &row[2].into()]));
+        ours.filter(|row| row[4] == "00000000:00000000").count() == 2
+    };
+    while !is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_sent_while_an_answer_is_awaited_is_the_next_request_however_it_is_cut() {
     let next = get("/2");
@@ -255,7 +274,7 @@ async fn what_is_sent_while_an_answer_is_awaited_is_the_next_request_however_it_
         let mut stream = front.connect_and_send(get("/1") + &next[..cut]).await;
         assert_eq!(within(asks.recv()).await.as_deref(), Some("/1"));
         stream.write_all(&next.as_bytes()[cut..]).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        all_is_read(&stream).await;
         go.send(true).unwrap();
         for _ in 0..2 {
             assert_eq!(read_answer(&mut stream).await.1, b"hello");
