@@ -3,7 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How far a line may have fallen behind and still make up for it: sleeps are never exact.
+/// How far a line may have fallen behind and still make up for it: sleeps are never exact. One that carried nothing for longer has
+/// not fallen behind, and what comes then is not sent in a burst.
 const SLACK: Duration = Duration::from_millis(20);
 
 /// The speed of one connection, or of all together.
@@ -32,8 +33,8 @@ impl Line {
 
     fn book(&self, now: Instant, time: Duration) -> Instant {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let earliest = now.checked_sub(SLACK).unwrap_or(now);
-        *free = (*free).max(earliest) + time;
+        let is_behind = now.saturating_duration_since(*free) <= SLACK;
+        *free = if is_behind { *free } else { now } + time;
         *free
     }
 }
@@ -47,8 +48,10 @@ mod tests {
         let line = Line::new(Some(1_000_000));
         let start = Instant::now() + Duration::from_secs(1);
         let second = Duration::from_secs(1);
-        let first = line.book(start, second);
-        assert!(first >= start + second - SLACK && first <= start + second);
-        assert_eq!(line.book(start, second), first + second, "what comes second has to wait for the first");
+        assert_eq!(line.book(start, second), start + second, "it was idle before");
+        assert_eq!(line.book(start, second), start + 2 * second, "what comes second has to wait for the first");
+        assert_eq!(line.book(start + 2 * second + SLACK, second), start + 3 * second, "it may make up for that much");
+        let late = start + 3 * second + 2 * SLACK;
+        assert_eq!(line.book(late, second), late + second, "and for no more");
     }
 }
