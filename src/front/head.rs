@@ -48,9 +48,6 @@ impl Head<'_> {
     /// Lets the request in by saying which host it asks for, or says why not.
     pub(super) fn judge(&self) -> Result<String, Fault> {
         self.check_size()?;
-        if !self.target.iter().all(u8::is_ascii_graphic) {
-            return Err(bad("the request target holds bytes that must be percent-encoded"));
-        }
         self.host()
     }
 
@@ -82,6 +79,9 @@ impl Head<'_> {
 pub(super) fn admit(head: &RequestHeader, caller: Caller) -> Result<Request, Fault> {
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
     let host = Head { target: head.raw_path(), authority, version: head.version, headers: &head.headers }.judge()?;
+    if !head.raw_path().iter().all(u8::is_ascii_graphic) {
+        return Err(bad("the request target holds bytes that must be percent-encoded"));
+    }
     Ok(Request {
         method: head.method.clone(),
         path: head.uri.path().to_owned(),

@@ -65,8 +65,8 @@ pub(super) fn parse(path: &str) -> Result<Asked<'_>, PathError> {
     if let Some(name) = rest.strip_suffix("/tags/list") {
         return of(name, What::Tags);
     }
-    let (front, last) = last_segment(rest).ok_or(PathError::NoSuchPath)?;
-    let (name, kind) = last_segment(front).ok_or(PathError::NoSuchPath)?;
+    let (front, last) = rest.rsplit_once('/').ok_or(PathError::NoSuchPath)?;
+    let (name, kind) = front.rsplit_once('/').ok_or(PathError::NoSuchPath)?;
     let last = decoded(last).map_err(|_| PathError::Reference(NameError::Tag))?;
     match kind {
         "manifests" => of(name, What::Manifest(reference(&last)?)),
@@ -74,11 +74,6 @@ pub(super) fn parse(path: &str) -> Result<Asked<'_>, PathError> {
         "referrers" => of(name, What::Referrers(digest(&last)?)),
         _ => Err(PathError::NoSuchPath),
     }
-}
-
-fn last_segment(path: &str) -> Option<(&str, &str)> {
-    let slash = path.bytes().rposition(|b| b == b'/')?;
-    Some((&path[..slash], &path[slash + 1..]))
 }
 
 /// Most have nothing that would have to be decoded.

@@ -113,6 +113,17 @@ impl Draft {
             .map_err(|error| self.content.failed("write", "cannot cut", &self.path, error))
     }
 
+    /// Gives back the disk space and the reservation behind what is written. Nobody may write meanwhile.
+    pub(super) fn shrink(&self) -> Result<(), Error> {
+        let metadata = self.content.disk.metadata(&self.file);
+        let size = metadata.map_err(|error| self.content.failed("open", "cannot look at", &self.path, error))?.len();
+        self.cut(size)?;
+        let mut reserved = lock(&self.reserved);
+        self.content.release(reserved.saturating_sub(size));
+        *reserved = size.min(*reserved);
+        Ok(())
+    }
+
     /// The file has its place now and stays. What was reserved, for the caller to release.
     pub(super) fn placed(&mut self) -> u64 {
         self.placed = true;

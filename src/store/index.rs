@@ -127,8 +127,13 @@ impl Index {
     ) -> BTreeMap<Box<[u8]>, Bytes> {
         let waiting = self.shared.state().overlay.scan(table, prefix);
         let mut found = BTreeMap::new();
-        if let Err(fault) = self.shared.database.scan(table, prefix, most, &keep, &mut found) {
+        let is_whole = self.shared.database.scan(table, prefix, most, &keep, &mut found).unwrap_or_else(|fault| {
             self.shared.report(fault);
+            false
+        });
+        if !is_whole {
+            // What is found by name must be found here too, or it could not be removed.
+            found.extend(self.shared.remembered(table, prefix, &keep).take(most));
         }
         for (key, value) in waiting.into_iter().filter(|(key, _)| keep(key)) {
             match value {

@@ -133,15 +133,22 @@ impl Partial {
     /// piece. It may take a millisecond, so the first bytes are better written before. Does nothing when called again. Blocks.
     ///
     /// # Errors
-    /// `Full` and `Io` where the disk has no room or fails; `Incomplete` after the end. What is present still is.
+    /// `Full` and `Io` where the disk has no room or fails, and then nothing of the room is kept; `Incomplete` after the end. What
+    /// is present still is.
     pub fn allocate(&self) -> Result<(), Error> {
+        let wanted = self.subject.length.filter(|length| !self.covers(Span::new(0, *length)));
+        let Some(length) = wanted.filter(|_| !self.allocated.swap(true, Ordering::Relaxed)) else { return Ok(()) };
         let draft = self.draft.read().unwrap_or_else(PoisonError::into_inner);
-        let draft = draft.as_ref().ok_or_else(|| self.ended())?;
-        match self.subject.length {
-            Some(length) if !self.covers(Span::new(0, length)) && !self.allocated.swap(true, Ordering::Relaxed) => {
-                draft.allocate(length)
-            }
-            _ => Ok(()),
+        let taken = draft.as_ref().ok_or_else(|| self.ended())?.allocate(length);
+        drop(draft);
+        taken.inspect_err(|_| self.shrink())
+    }
+
+    /// Gives back what the file has of the disk behind what is written. Others write until then, and nothing of theirs may go.
+    fn shrink(&self) {
+        let draft = self.draft.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(error)) = draft.as_ref().map(Draft::shrink) {
+            tracing::warn!(%error, "a download that found no room for its rest keeps what it has of the disk until it ends");
         }
     }
 

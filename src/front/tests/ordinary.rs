@@ -274,7 +274,7 @@ async fn what_is_sent_while_an_answer_is_awaited_is_the_next_request_however_it_
         let mut stream = front.connect_and_send(get("/1") + &next[..cut]).await;
         assert_eq!(within(asks.recv()).await.as_deref(), Some("/1"));
         stream.write_all(&next.as_bytes()[cut..]).await.unwrap();
-        all_is_read(&stream).await;
+        within(all_is_read(&stream)).await;
         go.send(true).unwrap();
         for _ in 0..2 {
             assert_eq!(read_answer(&mut stream).await.1, b"hello");

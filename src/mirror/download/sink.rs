@@ -43,7 +43,7 @@ struct Kept {
     hasher: Hasher,
     /// How many were hashed and are in the file.
     taken: usize,
-    /// Why it was not all.
+    /// Why it was not all, or why the file takes no more.
     failed: Option<String>,
 }
 
@@ -159,8 +159,8 @@ async fn gather(items: &mut mpsc::Receiver<Item>, due: Instant) -> Option<Vec<It
     Some(batch)
 }
 
-/// Writes items, calls `written`, and then takes room for the rest and hashes what is in the file: only the end of a blob
-/// waits for that.
+/// Writes items, calls `written`, and then takes room for the rest and hashes what is in the file: no reader waits for that, but at
+/// the end of a blob.
 fn keep(partial: &Partial, hasher: Hasher, items: &[Item], written: impl FnOnce()) -> Kept {
     let (there, failed) = write(partial, items);
     written();

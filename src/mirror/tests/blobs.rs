@@ -1,6 +1,7 @@
 //! Blobs: broken transfers, wrong bytes, and who may join whose download.
 
 use rustix::io::Errno;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::quota::Allowance;
@@ -229,6 +230,45 @@ async fn what_the_file_system_has_no_room_for_is_passed_on_from_where_it_said_so
     bench.pull("app", digest_of(&long())).await.unwrap();
     bench.idle().await;
     assert_eq!((bench.asked(), bench.store.usage().blobs), (2, 1), "once there is room, it is stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_disk_that_hangs_is_bounded() {
+    const PIECE: usize = 64 << 10;
+    let (faults, sent, body) = (Faults::default(), Arc::new(AtomicUsize::new(0)), Bytes::from(vec![7; 8 << 20]));
+    let (all, count) = (body.clone(), sent.clone());
+    let bench = Bench::on(faults.clone(), &["https://a.test"], ROOM, move |_| {
+        (0..all.len()).step_by(PIECE).fold(head_of(&all), |reply, at| {
+            let count = count.clone();
+            let note = move || {
+                count.fetch_add(PIECE, Ordering::SeqCst);
+            };
+            reply.step(Step::Bytes(all.slice(at..at + PIECE))).step(Step::Note(Box::new(note)))
+        })
+    })
+    .await;
+    let ((hangs, mut hung), (release, released)) = (mpsc::unbounded_channel(), std::sync::mpsc::channel::<()>());
+    faults.decide(move |asked| {
+        if asked == Operation::Write {
+            // Nobody listens any more once it is released, and then nothing is waited for.
+            let _ = (hangs.send(()), released.recv());
+        }
+        None
+    });
+    let upstream_stops = async {
+        hung.recv().await;
+        let mut quiet = 0;
+        while quiet < 100 {
+            let before = sent.load(Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            quiet = if sent.load(Ordering::SeqCst) == before { quiet + 1 } else { 0 };
+        }
+        drop(release);
+        sent.load(Ordering::SeqCst)
+    };
+    let (pulled, waiting) = tokio::join!(bench.pull("app", digest_of(&body)), upstream_stops);
+    assert!((1 << 20..=(2 << 20) + PIECE).contains(&waiting), "{waiting}");
+    assert!(pulled.unwrap() == body);
 }
 
 #[tokio::test(start_paused = true)]

@@ -118,7 +118,8 @@ impl Database {
         .map(Option::flatten)
     }
 
-    /// Adds the first `most` records of a table to `into` whose key begins with `prefix` and that `keep` wants.
+    /// Adds the first `most` records of a table to `into` whose key begins with `prefix` and that `keep` wants. Whether the file is
+    /// open.
     pub(super) fn scan(
         &self,
         table: Table,
@@ -126,7 +127,7 @@ impl Database {
         most: usize,
         keep: &dyn Fn(&[u8]) -> bool,
         into: &mut BTreeMap<Box<[u8]>, Bytes>,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         self.read(|database| {
             let rows = database.begin_read()?.open_table(TABLES[table as usize])?;
             for row in rows.range(prefix..)? {
@@ -138,7 +139,7 @@ impl Database {
                     into.insert(key.value().into(), Bytes::copy_from_slice(value.value()));
                 }
             }
-            Ok(())
+            Ok(true)
         })
         .map(Option::unwrap_or_default)
     }

@@ -91,6 +91,9 @@ async fn what_is_in_memory_outlives_a_failing_disk_and_not_the_file() {
     index.flush().await;
     index.shared.recover(&Fault::Failed("by a test".to_owned()));
     assert_eq!(index.get(key("a")).await, Some(value("x")), "though the file is not open");
+    let found: Vec<_> = index.scan(key("a").table, b"a", |_| true).into_keys().collect();
+    assert_eq!(found, [key("a").bytes], "what is found by name is also found by looking for it");
+    assert!(index.scan(key("a").table, b"b", |_| true).is_empty());
     std::fs::remove_file(layout.index()).unwrap();
     index.shared.recover(&Fault::Deleted);
     assert_eq!(index.get(key("a")).await, None);

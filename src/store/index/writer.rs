@@ -91,6 +91,17 @@ impl Shared {
         taken
     }
 
+    /// What is in memory of a table: records whose key begins with `prefix` and that `keep` wants.
+    pub(super) fn remembered(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        keep: impl Fn(&[u8]) -> bool,
+    ) -> impl Iterator<Item = (Box<[u8]>, Bytes)> {
+        let fits = move |key: &Key| key.table == table && key.bytes.starts_with(prefix) && keep(&key.bytes);
+        self.hot.iter().filter(move |(key, _)| fits(key)).map(|(key, value)| (key.bytes.clone(), value))
+    }
+
     /// How often a table was changed.
     pub(super) fn version(&self, table: Table) -> u64 {
         self.versions[table as usize].load(Ordering::Acquire)
@@ -104,7 +115,12 @@ impl Shared {
     /// A reader met a fault.
     pub(super) fn report(&self, fault: Fault) {
         self.telemetry.metrics.store_failed("index_read");
-        self.state().fault = Some(fault);
+        let mut state = self.state();
+        // Of a file that is damaged or gone, what was read is still to be forgotten.
+        if !matches!(state.fault, Some(Fault::Damaged(_) | Fault::Deleted)) {
+            state.fault = Some(fault);
+        }
+        drop(state);
         self.wake.notify_one();
     }
 

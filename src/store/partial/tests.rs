@@ -1,5 +1,6 @@
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
 use super::super::tests::{Folder, content, put, registry};
@@ -82,6 +83,25 @@ async fn room_of_unknown_extent_is_reserved_as_it_grows() {
     assert_eq!(partial.present_until(0), 3 << 20, "what is there stays");
     partial.commit().await.unwrap();
     assert_eq!(store.usage().bytes, 3 << 20);
+}
+
+#[tokio::test]
+async fn a_file_that_finds_no_room_for_its_rest_gives_back_all_but_what_is_written() {
+    let (folder, faults) = (Folder::new(4 << 20), Faults::default());
+    let store = folder.open_faulty(&faults).await.unwrap();
+    let (partial, bytes, _) = begin(&store, 1, 4 << 20, Some(4 << 20)).await;
+    partial.write_at(0, &bytes[..100]).unwrap();
+    // A file system that refuses may have given a part of it. One that does not know how has given nothing.
+    let _ = fallocate(partial.file(), FallocateFlags::KEEP_SIZE, 0, 2 << 20);
+    faults.always(Operation::Allocate, Errno::NOSPC);
+    assert_eq!(partial.allocate().unwrap_err().kind, Kind::Full);
+    assert_eq!(partial.present_until(0), 100);
+    assert!(partial.file().metadata().unwrap().blocks() * 512 < 1 << 20);
+    let other = store.begin(&registry(), &content(2, 1).0, Some(3 << 20)).await.unwrap();
+    assert_eq!(partial.write_at(100, &bytes[100..]).unwrap_err().kind, Kind::NoRoom, "what it gave back is others' now");
+    drop(other);
+    partial.discard().await;
+    store.begin(&registry(), &content(2, 1).0, Some(4 << 20)).await.expect("nothing stays reserved");
 }
 
 #[tokio::test]
