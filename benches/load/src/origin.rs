@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::content::{Content, Item};
 use crate::shape::Line;
@@ -103,6 +103,9 @@ impl Origin {
 
     fn send_body(&self, stream: &mut TcpStream, name: &str, item: &Item, (from, to): (u64, u64), line: &Line) -> io::Result<()> {
         let mut buffer = vec![0; CHUNK.min(usize::try_from(to - from).unwrap_or(CHUNK))];
+        let now = Instant::now();
+        line.begin(now);
+        self.line.begin(now);
         let mut at = from;
         while at < to {
             let count = buffer.len().min(usize::try_from(to - at).unwrap_or(CHUNK));
