@@ -40,6 +40,14 @@ pub(super) enum Fault {
     Failed(String),
 }
 
+impl Fault {
+    /// Which of two is to be acted on, this or the one that was found `before`: of a file that is damaged or gone, what was read is
+    /// still to be forgotten.
+    pub(super) fn after(self, before: Option<Self>) -> Self {
+        before.filter(|before| !matches!(before, Self::Failed(_))).unwrap_or(self)
+    }
+}
+
 impl<E: Into<redb::Error>> From<E> for Fault {
     fn from(error: E) -> Self {
         use io::ErrorKind::{InvalidData, UnexpectedEof};

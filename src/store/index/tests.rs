@@ -82,6 +82,15 @@ async fn a_fault_found_while_reading_starts_a_new_index() {
     assert_eq!(index.get(key("a")).await, Some(value("x")));
 }
 
+#[test]
+fn a_failing_disk_does_not_hide_that_the_file_is_damaged_or_gone() {
+    let (failed, damaged) = (|| Fault::Failed("x".to_owned()), || Fault::Damaged("y".to_owned()));
+    assert_eq!(failed().after(Some(damaged())), damaged());
+    assert_eq!(failed().after(Some(Fault::Deleted)), Fault::Deleted);
+    assert_eq!(Fault::Deleted.after(Some(failed())), Fault::Deleted);
+    assert_eq!(failed().after(None), failed());
+}
+
 #[tokio::test]
 async fn what_is_in_memory_outlives_a_failing_disk_and_not_the_file() {
     let folder = tempfile::tempdir().unwrap();

@@ -116,10 +116,7 @@ impl Shared {
     pub(super) fn report(&self, fault: Fault) {
         self.telemetry.metrics.store_failed("index_read");
         let mut state = self.state();
-        // Of a file that is damaged or gone, what was read is still to be forgotten.
-        if !matches!(state.fault, Some(Fault::Damaged(_) | Fault::Deleted)) {
-            state.fault = Some(fault);
-        }
+        state.fault = Some(fault.after(state.fault.take()));
         drop(state);
         self.wake.notify_one();
     }
