@@ -24,6 +24,7 @@ mod head;
 mod http1;
 mod io;
 mod listener;
+mod processors;
 mod proxy_protocol;
 mod refusal;
 mod rejection;
