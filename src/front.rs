@@ -24,7 +24,6 @@ mod head;
 mod http1;
 mod io;
 mod listener;
-mod processors;
 mod proxy_protocol;
 mod refusal;
 mod rejection;

@@ -3,9 +3,6 @@
 //! Each has a runtime of its own, so that an answer is made by the thread that its request woke. A runtime that shares its
 //! tasks among threads wakes another for each burst of requests, and answers wait for that (`benches/README.md` has what it
 //! cost). A connection stays with its worker to the end.
-//!
-//! Where there is a worker for each processor that the process may use, it stays with that. The scheduler would now and then have
-//! two of them share one, and the requests of one wait while the other has its turn. What may wait for the disk runs anywhere.
 
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -15,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Error;
-use super::processors::Processors;
 
 /// Threads that may wait for the disk or compare passwords, of all workers together.
 const BLOCKING: usize = 512;
@@ -45,9 +41,7 @@ impl Workers {
         let started = stop.clone().drop_guard();
         let threads = threads.max(1);
         let blocking = (BLOCKING / threads).max(LEAST_BLOCKING);
-        let places = Places::of(threads);
-        let start = |number| Worker::start(number, blocking, places.get(number), stop.clone());
-        let workers = (0..threads).map(start).collect::<io::Result<_>>();
+        let workers = (0..threads).map(|number| Worker::start(number, blocking, stop.clone())).collect::<io::Result<_>>();
         let workers = workers.map_err(Error::Threads)?;
         started.disarm();
         Ok(Self { workers, stop })
@@ -70,32 +64,6 @@ impl Workers {
     }
 }
 
-/// Where workers run, if they do not run anywhere.
-struct Places {
-    all: Option<Processors>,
-    each: Vec<Processors>,
-}
-
-/// Where a worker runs, and where what it waits for does.
-#[derive(Clone, Copy)]
-struct Place {
-    own: Processors,
-    all: Processors,
-}
-
-impl Places {
-    /// Of so many workers. Fewer than there are processors share these with others, who might choose the same.
-    fn of(threads: usize) -> Self {
-        let all = Processors::of_this_thread();
-        let each = all.map(Processors::each).filter(|each| each.len() == threads).unwrap_or_default();
-        Self { all, each }
-    }
-
-    fn get(&self, number: usize) -> Option<Place> {
-        Some(Place { own: *self.each.get(number)?, all: self.all? })
-    }
-}
-
 impl Drop for Workers {
     fn drop(&mut self) {
         self.stop.cancel();
@@ -107,14 +75,12 @@ impl Worker {
         Self { runtime, connections: Arc::default() }
     }
 
-    fn start(number: usize, blocking: usize, place: Option<Place>, stop: CancellationToken) -> io::Result<Self> {
+    fn start(number: usize, blocking: usize, stop: CancellationToken) -> io::Result<Self> {
         let mut builder = runtime::Builder::new_current_thread();
         builder.enable_all().thread_name("front-blocking").max_blocking_threads(blocking);
-        builder.on_thread_start(move || place.iter().for_each(|place| place.all.bind()));
         let (made, runtime) = mpsc::sync_channel(1);
         let serve = move || match builder.build() {
             Ok(runtime) => {
-                place.iter().for_each(|place| place.own.bind());
                 // Who waits for it is there until it comes.
                 let _ = made.send(Ok(runtime.handle().clone()));
                 runtime.block_on(stop.cancelled());
@@ -168,23 +134,6 @@ mod tests {
         drop(open);
         tracker.close();
         tracker.wait().await;
-    }
-
-    #[tokio::test]
-    async fn a_worker_for_each_processor_stays_there_and_what_it_waits_for_does_not() {
-        async fn places(workers: &Workers) -> Vec<(Processors, Processors)> {
-            fn here() -> Processors {
-                Processors::of_this_thread().unwrap()
-            }
-            let both = || async { (here(), tokio::task::spawn_blocking(here).await.unwrap()) };
-            let asked = workers.workers.iter().map(|worker| worker.runtime.spawn(both()));
-            futures_util::future::join_all(asked).await.into_iter().map(Result::unwrap).collect()
-        }
-        let all = Processors::of_this_thread().unwrap();
-        let each = all.each();
-        let alone: Vec<_> = each.iter().map(|own| (*own, all)).collect();
-        assert_eq!(places(&Workers::start(each.len()).unwrap()).await, alone);
-        assert_eq!(places(&Workers::start(each.len() + 1).unwrap()).await, vec![(all, all); each.len() + 1]);
     }
 
     #[tokio::test]
