@@ -6,11 +6,13 @@
 //!
 //! What an artifact refers to does not name the artifact: a signature is not reached through the image that it signs.
 
+use std::hash::{Hash, Hasher};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use moka::sync::Cache;
+use quick_cache::Equivalent;
+use quick_cache::sync::Cache;
 
 use super::tag::{self, TagKey};
 use super::{Error, ManifestAnswer, Mirror, Place};
@@ -24,7 +26,7 @@ const DEPTH: usize = 4;
 const MOST_STEPS: usize = 4096;
 
 /// Tags that are not looked after again.
-const MOST_MEANINGS: u64 = 10_000;
+const MOST_MEANINGS: usize = 10_000;
 
 /// What is known of a repository, asked step by step.
 trait Records {
@@ -56,19 +58,34 @@ struct Meaning {
     version: u64,
 }
 
+/// A [`TagKey`] that was not made, for looking up.
+struct Named<'a>(&'a Place, &'a Tag);
+
+impl Hash for Named<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.0.name, &self.0.repository, self.1).hash(state);
+    }
+}
+
+impl Equivalent<TagKey> for Named<'_> {
+    fn equivalent(&self, (registry, repository, tag): &TagKey) -> bool {
+        (&self.0.name, &self.0.repository, self.1) == (registry, repository, tag)
+    }
+}
+
 impl Meanings {
     pub(super) fn new() -> Self {
         Self(Cache::new(MOST_MEANINGS))
     }
 
     /// The record of a tag whose lineage is known, where it is that of this version of the records.
-    pub(super) fn record(&self, key: &TagKey, version: u64) -> Option<TagRecord> {
-        let Meaning { digest, checked, .. } = self.0.get(key).filter(|meaning| meaning.version == version)?;
+    pub(super) fn record(&self, place: &Place, tag: &Tag, version: u64) -> Option<TagRecord> {
+        let Meaning { digest, checked, .. } = self.0.get(&Named(place, tag)).filter(|meaning| meaning.version == version)?;
         Some(TagRecord { digest, checked: checked? })
     }
 
     pub(super) fn clear(&self) {
-        self.0.invalidate_all();
+        self.0.clear();
     }
 }
 
@@ -106,15 +123,15 @@ impl Mirror {
     /// Sees to it that the lineage of what is about to be served by tag is known: a crash may have lost it, and not what is
     /// served. A tag is looked after once, as long as it means the same.
     pub(super) async fn remember_tag(&self, place: &Place, tag: &Tag, answer: &ManifestAnswer) {
-        let (key, digest, version) = (tag::key(place, tag), answer.digest, self.store.tags_version());
-        let known = self.meanings.0.get(&key).filter(|meaning| meaning.digest == digest);
+        let (digest, version) = (answer.digest, self.store.tags_version());
+        let known = self.meanings.0.get(&Named(place, tag)).filter(|meaning| meaning.digest == digest);
         if known.is_none() {
             self.store.put_reached(&place.name, &place.repository, &digest, tag).await;
             self.remember_held(place, answer).await;
         }
         if known.is_none_or(|meaning| meaning.version != version) {
             let record = self.store.tag(&place.name, &place.repository, tag).await.filter(|record| record.digest == digest);
-            self.meanings.0.insert(key, Meaning { digest, checked: record.map(|record| record.checked), version });
+            self.meanings.0.insert(tag::key(place, tag), Meaning { digest, checked: record.map(|record| record.checked), version });
         }
     }
 

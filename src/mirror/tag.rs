@@ -59,7 +59,7 @@ impl Failing {
 impl Mirror {
     /// What a fresh tag means, where that takes no look-up that could wait and its lineage is known.
     pub(super) fn fresh_at_hand(&self, place: &Place, tag: &Tag) -> Option<ManifestAnswer> {
-        let record = self.meanings.record(&key(place, tag), self.store.tags_version())?;
+        let record = self.meanings.record(place, tag, self.store.tags_version())?;
         let (rule, now) = (freshness::rule(&place.registry.config().freshness, tag), SystemTime::now());
         if freshness::judge(rule, record.checked, now) != Verdict::Fresh {
             return None;
