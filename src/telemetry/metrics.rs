@@ -308,6 +308,7 @@ impl Metrics {
         for (part, well) in health.states() {
             self.healthy.with_label_values(&[part]).set(i64::from(well));
         }
+        self.requests.gather();
         let mut text = Vec::new();
         match TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             Ok(()) => String::from_utf8_lossy(&text).into_owned(),

@@ -2,19 +2,26 @@
 //!
 //! To find a series by its labels takes longer than to count in it, and each request counts in several. So those of each kind
 //! of request are found once and kept together. There are no more kinds than series.
+//!
+//! Threads that count in the same place take its memory from each other with every request. So each counts in a place of its
+//! own, and who wants to read the metrics has them gathered first.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwap;
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
+use prometheus::local::{LocalHistogram, LocalIntCounter};
+use prometheus::{HistogramVec, IntCounterVec};
 
 use super::Maker;
 use crate::request::{Action, Served};
 use crate::telemetry::Outcome;
 use crate::telemetry::outcome::End;
 
-/// The metrics of requests, and their series by kind of request.
+/// More threads than this share places.
+const PLACES: usize = 64;
+
+/// The metrics of requests, and what was counted since they were gathered.
 pub(super) struct RequestMetrics {
     requests: IntCounterVec,
     request_seconds: HistogramVec,
@@ -22,12 +29,16 @@ pub(super) struct RequestMetrics {
     sent_bytes: IntCounterVec,
     saved_bytes: IntCounterVec,
     hits: IntCounterVec,
-    /// By registry.
-    known: ArcSwap<HashMap<Arc<str>, Kinds>>,
+    places: Box<[Place]>,
 }
 
-/// A few; to look at each takes less time than to look one up.
-type Kinds = Vec<(Kind, Arc<Series>)>;
+/// Where threads count; its memory is shared with no other.
+#[derive(Default)]
+#[repr(align(128))]
+struct Place(Mutex<Counted>);
+
+/// What was counted, by registry and kind of request. The kinds are few; to look at each takes less time than to look one up.
+type Counted = BTreeMap<Arc<str>, Vec<(Kind, Series)>>;
 
 /// What the series of a request to some registry depend on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,12 +51,27 @@ struct Kind {
 
 /// Where one kind of request counts.
 struct Series {
-    requests: IntCounter,
-    seconds: Histogram,
-    first_byte_seconds: Option<Histogram>,
-    sent_bytes: IntCounter,
-    saved_bytes: Option<IntCounter>,
-    hits: Option<IntCounter>,
+    requests: LocalIntCounter,
+    seconds: LocalHistogram,
+    first_byte_seconds: Option<LocalHistogram>,
+    sent_bytes: LocalIntCounter,
+    saved_bytes: Option<LocalIntCounter>,
+    hits: Option<LocalIntCounter>,
+}
+
+impl Place {
+    fn of_this_thread(places: &[Self]) -> &Self {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+        }
+        // A thread that ends may have forgotten its own.
+        &places[NUMBER.try_with(|number| *number).unwrap_or_default() % places.len()]
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl RequestMetrics {
@@ -69,7 +95,7 @@ impl RequestMetrics {
                 &["registry"],
             ),
             hits: make.counters("roadstead_cache_total", "Answers by where they came from.", &["action", "cache"]),
-            known: ArcSwap::default(),
+            places: (0..PLACES).map(|_| Place::default()).collect(),
         }
     }
 
@@ -77,24 +103,22 @@ impl RequestMetrics {
         let registry = outcome.registry_label.as_deref().unwrap_or("none");
         let kind =
             Kind { action: outcome.action, served: outcome.served, status: outcome.status, answered: outcome.first_byte.is_some() };
-        match self.known.load().get(registry).and_then(|kinds| kinds.iter().find(|(known, _)| *known == kind)) {
+        let mut counted = Place::of_this_thread(&self.places).lock();
+        match counted.get(registry).and_then(|kinds| kinds.iter().find(|(known, _)| *known == kind)) {
             Some((_, series)) => series.count(outcome, end),
-            None => self.learn(registry, kind).count(outcome, end),
+            None => {
+                let series = self.series(registry, kind);
+                series.count(outcome, end);
+                counted.entry(registry.into()).or_default().push((kind, series));
+            }
         }
     }
 
-    fn learn(&self, registry: &str, kind: Kind) -> Arc<Series> {
-        let series = Arc::new(self.series(registry, kind));
-        self.known.rcu(|known| {
-            let mut known = HashMap::clone(known);
-            let kinds: &mut Kinds = known.entry(registry.into()).or_default();
-            // Another thread may have met it at the same time; its series are the same.
-            if kinds.iter().all(|(known, _)| *known != kind) {
-                kinds.push((kind, series.clone()));
-            }
-            known
-        });
-        series
+    /// Has the metrics say what was counted until now.
+    pub(super) fn gather(&self) {
+        for place in &self.places {
+            place.lock().values().flatten().for_each(|(_, series)| series.gather());
+        }
     }
 
     fn series(&self, registry: &str, kind: Kind) -> Series {
@@ -104,12 +128,12 @@ impl RequestMetrics {
         let status = format!("{:03}", kind.status);
         let saves = kind.served.is_some_and(|served| served != Served::Miss);
         Series {
-            requests: self.requests.with_label_values(&[registry, action, &status, cache]),
-            seconds: self.request_seconds.with_label_values(&[action]),
-            first_byte_seconds: kind.answered.then(|| self.first_byte_seconds.with_label_values(&[action])),
-            sent_bytes: self.sent_bytes.with_label_values(&[registry]),
-            saved_bytes: saves.then(|| self.saved_bytes.with_label_values(&[registry])),
-            hits: kind.served.map(|_| self.hits.with_label_values(&[action, cache])),
+            requests: self.requests.with_label_values(&[registry, action, &status, cache]).local(),
+            seconds: self.request_seconds.with_label_values(&[action]).local(),
+            first_byte_seconds: kind.answered.then(|| self.first_byte_seconds.with_label_values(&[action]).local()),
+            sent_bytes: self.sent_bytes.with_label_values(&[registry]).local(),
+            saved_bytes: saves.then(|| self.saved_bytes.with_label_values(&[registry]).local()),
+            hits: kind.served.map(|_| self.hits.with_label_values(&[action, cache]).local()),
         }
     }
 }
@@ -128,6 +152,14 @@ impl Series {
         if let Some(hits) = &self.hits {
             hits.inc();
         }
+    }
+
+    fn gather(&self) {
+        self.requests.flush();
+        self.seconds.flush();
+        self.sent_bytes.flush();
+        self.first_byte_seconds.iter().for_each(LocalHistogram::flush);
+        self.saved_bytes.iter().chain(&self.hits).for_each(LocalIntCounter::flush);
     }
 }
 
@@ -157,6 +189,8 @@ mod tests {
             request(&telemetry, "docker.io", 200, Some(Served::Miss));
             request(&telemetry, "docker.io", 0, None);
         }
+        // To ask once more changes nothing.
+        telemetry.metrics.render(&telemetry.health);
         let text = telemetry.metrics.render(&telemetry.health);
         for line in [
             "requests_total{action=\"blob\",cache=\"hit\",registry=\"ghcr.io\",status=\"200\"} 2",
