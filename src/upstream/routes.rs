@@ -1,6 +1,6 @@
 //! Which registry a name means.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::registry::Shared;
@@ -17,7 +17,7 @@ const MOST_PREPARED: usize = 8;
 
 /// All upstream registries.
 pub struct Upstreams {
-    exact: HashMap<RegistryName, Arc<Registry>>,
+    exact: BTreeMap<RegistryName, Arc<Registry>>,
     /// Longest suffix first.
     suffixes: Vec<(String, Arc<Shared>)>,
     concrete: moka::sync::Cache<RegistryName, Arc<Registry>>,
@@ -44,7 +44,7 @@ impl Upstreams {
     }
 
     fn over(client: egress::Client, via: Via, config: &Config) -> Result<Self, Error> {
-        let (mut exact, mut suffixes) = (HashMap::new(), Vec::new());
+        let (mut exact, mut suffixes) = (BTreeMap::new(), Vec::new());
         for registry in &config.registries {
             let label = registry.label();
             let way = Way::new(registry, &config.egress).map_err(|error| Error::from_egress(&label, &error))?;
