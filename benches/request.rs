@@ -146,7 +146,7 @@ fn asked(path: &str) -> Request {
         query: Some(format!("ns={REGISTRY}")),
         headers: headers.into_iter().map(|(name, value)| (name, http::HeaderValue::from_static(value))).collect(),
         host: "127.0.0.1:5000".to_owned(),
-        caller: caller(),
+        caller: caller().into(),
     }
 }
 

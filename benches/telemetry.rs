@@ -50,7 +50,7 @@ impl Asked {
 
     fn answer(&self, telemetry: &Arc<Telemetry>, place: Place) {
         let mut outcome = Outcome::open(telemetry, "GET", black_box(&self.path));
-        outcome.caller(&self.caller, Some("containerd/2.0.1"));
+        outcome.caller(self.caller.clone(), Some("containerd/2.0.1"));
         outcome.record_at(place);
         outcome.target(&self.target, self.label.clone());
         outcome.decision = Some(self.decision.clone());

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::server::ShutdownWatch;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Admin;
 use crate::config::{self, Config};
 use crate::egress::{Guarded, Names};
-use crate::front::{Handler, Listener, Workers};
+use crate::front::{Handler, Listener, Turns, Workers};
 use crate::mirror::{Mirror, Purge, Purged};
 use crate::server::{Live, Server, Snapshot};
 use crate::store::Store;
@@ -67,7 +67,7 @@ impl App {
     /// # Errors
     /// Names what could not be opened, read or bound, and what to do.
     pub async fn build(mut config: Config, names: Arc<dyn Names>, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
-        let requests = Arc::new(Semaphore::new(limits::fit(&mut config)));
+        let requests = Arc::new(Turns::new(limits::fit(&mut config)));
         let config = Arc::new(config);
         // Before they are read: what changes after that is read again.
         let seen = Prints::take(&config);

@@ -31,6 +31,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod turns;
 mod workers;
 mod write;
 
@@ -42,6 +43,7 @@ pub use fault::{Fault, FaultKind};
 pub use head::Request;
 pub use listener::{Listener, Timeouts};
 pub use refusal::MAX_REFUSALS;
+pub use turns::Turns;
 pub use workers::Workers;
 
 use crate::request::Caller;

@@ -11,14 +11,13 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::entrance::Entrance;
 use super::io::{self, Wire};
 use super::rejection::{Rejection, Rejections};
 use super::session::Connection;
-use super::{Handler, Timeouts, http1};
+use super::{Handler, Timeouts, Turns, http1};
 use crate::request::Caller;
 use crate::telemetry::Telemetry;
 
@@ -36,8 +35,8 @@ pub(super) struct Shared {
     pub(super) options: HttpServerOptions,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) handler: Arc<dyn Handler>,
-    /// The right to be answered, one for each request under way.
-    pub(super) requests: Arc<Semaphore>,
+    /// One for each request under way.
+    pub(super) requests: Arc<Turns>,
     /// Whether a connection ends with its first answer.
     pub(super) once: bool,
 }

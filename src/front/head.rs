@@ -1,5 +1,7 @@
 //! The head of a request: what is let in, and what the handler gets of it. Pure.
 
+use std::sync::Arc;
+
 use http::header::HOST;
 use http::{HeaderMap, Method, Version};
 use pingora_http::RequestHeader;
@@ -31,7 +33,7 @@ pub struct Request {
     /// The host the client asked for, as sent, with its port. Empty where an HTTP/1.0 client named none.
     pub host: String,
     /// Who asks.
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
 }
 
 /// What decides whether a request is let in, whoever has read it.
@@ -76,7 +78,7 @@ impl Head<'_> {
 }
 
 /// Lets a request in that pingora has read, or says why not. Limits are checked before anything is copied.
-pub(super) fn admit(head: &RequestHeader, caller: Caller) -> Result<Request, Fault> {
+pub(super) fn admit(head: &RequestHeader, caller: Arc<Caller>) -> Result<Request, Fault> {
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
     let host = Head { target: head.raw_path(), authority, version: head.version, headers: &head.headers }.judge()?;
     if !head.raw_path().iter().all(u8::is_ascii_graphic) {
@@ -120,8 +122,8 @@ mod tests {
 
     use super::*;
 
-    fn caller() -> Caller {
-        Caller::direct("nodes".into(), (Ipv4Addr::LOCALHOST, 4000).into())
+    fn caller() -> Arc<Caller> {
+        Arc::new(Caller::direct("nodes".into(), (Ipv4Addr::LOCALHOST, 4000).into()))
     }
 
     fn head(path: &[u8], fields: &[(&'static str, &str)]) -> RequestHeader {

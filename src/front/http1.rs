@@ -69,9 +69,9 @@ pub(super) async fn serve(
 async fn answered(connection: &Connection, carried: &mut Carried, request: Ordinary, shutdown: &ShutdownWatch) -> bool {
     let mut outcome = connection.story(request.method.as_str(), request.target(), request.headers.get(USER_AGENT));
     let (head_only, wants_more) = (request.method == Method::HEAD, request.keeps_alive);
-    let turn = connection.shared.requests.try_acquire();
+    let turn = connection.shared.requests.take();
     let admitted = connection.unless_refused(Ok(request.admit(connection.caller.clone())));
-    let Some(answer) = connection.answer(carried, admitted, turn.is_ok(), &mut outcome).await else { return false };
+    let Some(answer) = connection.answer(carried, admitted, turn.is_some(), &mut outcome).await else { return false };
     let goes_on = wants_more && !connection.is_last(shutdown);
     carried.keep_alive(goes_on);
     let written = match Writer::new(carried, &connection.wire, &mut outcome).send(answer, head_only).await {

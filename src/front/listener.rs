@@ -17,6 +17,7 @@ use super::connection::{self, Shared};
 use super::entrance::{Entrance, Terms};
 use super::refusal::Refusals;
 use super::rejection::Rejections;
+use super::turns::Turns;
 use super::workers::Workers;
 use super::{Error, Handler};
 use crate::config;
@@ -71,7 +72,7 @@ pub struct Listener {
     endpoint: Arc<str>,
     entrance: Arc<Entrance>,
     max_connections: usize,
-    requests: Arc<Semaphore>,
+    requests: Arc<Turns>,
     timeouts: Timeouts,
     workers: Option<Arc<Workers>>,
     telemetry: Arc<Telemetry>,
@@ -93,7 +94,7 @@ impl Listener {
             endpoint: config.name.clone(),
             entrance: Entrance::new(terms),
             max_connections: config.max_connections,
-            requests: room(Semaphore::MAX_PERMITS),
+            requests: Arc::new(Turns::unlimited()),
             timeouts: Timeouts::default(),
             workers: None,
             telemetry,
@@ -106,9 +107,9 @@ impl Listener {
         self
     }
 
-    /// Answers a request only while it can get a permit of these, which may be shared with other listeners; any other with
+    /// Answers a request only while it can get one of these turns, which may be shared with other listeners; any other with
     /// 503. Without them there is no cap on all requests together.
-    pub fn with_requests(mut self, requests: Arc<Semaphore>) -> Self {
+    pub fn with_requests(mut self, requests: Arc<Turns>) -> Self {
         self.requests = requests;
         self
     }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use super::connection::{self, Shared};
 use super::listener::Timeouts;
 use super::rejection::{Rejections, Untold};
-use super::{Answer, Fault, Handler, Request};
+use super::{Answer, Fault, Handler, Request, Turns};
 use crate::request::Caller;
 use crate::telemetry::{Outcome, RefusedConnection, Telemetry};
 
@@ -58,7 +58,7 @@ impl Refusals {
             options,
             telemetry: Telemetry::quiet(),
             handler: Arc::new(Full),
-            requests: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            requests: Arc::new(Turns::unlimited()),
             once: true,
         };
         let telemetry = shared.telemetry.clone();

@@ -32,7 +32,7 @@ use crate::telemetry::Outcome;
 /// An established connection. pingora calls it for each request of HTTP/2, side by side, and for others as it is asked to.
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
-    pub(super) caller: Caller,
+    pub(super) caller: Arc<Caller>,
     /// Why no request is answered on it.
     refused: Option<Fault>,
     pub(super) wire: Arc<Wire>,
@@ -87,7 +87,7 @@ impl Connection {
     pub(super) fn new(shared: Arc<Shared>, caller: Caller, refused: Option<Fault>, wire: Arc<Wire>) -> Self {
         Self {
             shared,
-            caller,
+            caller: Arc::new(caller),
             refused,
             wire,
             opened: Instant::now(),
@@ -111,9 +111,9 @@ impl Connection {
         session.set_pipelining_enabled(true);
         let (mut outcome, mut client, admitted) = self.open(&mut session, head);
         let head_only = outcome.method == Method::HEAD.as_str();
-        let turn = self.shared.requests.try_acquire();
+        let turn = self.shared.requests.take();
         let mut exchange = ByPingora::new(&mut session, &mut client, &self.wire);
-        let answer = self.answer(&mut exchange, admitted, turn.is_ok(), &mut outcome).await?;
+        let answer = self.answer(&mut exchange, admitted, turn.is_some(), &mut outcome).await?;
         if !client.finish_body(&mut session, self.shared.timeouts.body).await {
             self.end_after_answer(&mut session);
         } else if self.is_last(shutdown) {
@@ -195,7 +195,7 @@ impl Connection {
     /// Opens the story of a request.
     pub(super) fn story(&self, method: &str, target: &str, agent: Option<&HeaderValue>) -> Outcome {
         let mut outcome = Outcome::open(&self.shared.telemetry, method, target);
-        outcome.caller(&self.caller, agent.and_then(|agent| agent.to_str().ok()));
+        outcome.caller(self.caller.clone(), agent.and_then(|agent| agent.to_str().ok()));
         outcome
     }
 

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use pingora_core::apps::HttpServerOptions;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -87,7 +87,7 @@ impl Setup {
         let telemetry = Telemetry::new(log);
         let config = listener_config(self.tls, self.senders, self.max_connections);
         let listener = Listener::bind(&config, telemetry.clone()).unwrap().with_timeouts(self.timeouts);
-        let listener = listener.with_requests(Arc::new(Semaphore::new(self.max_requests)));
+        let listener = listener.with_requests(Arc::new(Turns::new(self.max_requests)));
         let (shutdown, watch) = watch::channel(false);
         let (address, entrance) = (listener.address(), listener.entrance());
         let serving = tokio::spawn(listener.serve(Arc::new(By(handler)), watch));
@@ -247,7 +247,7 @@ fn shared(handler: impl Handler) -> Shared {
         options: HttpServerOptions::default(),
         telemetry: Telemetry::quiet(),
         handler: Arc::new(handler),
-        requests: Arc::new(Semaphore::new(100)),
+        requests: Arc::new(Turns::new(100)),
         once: false,
     }
 }

@@ -75,7 +75,7 @@ impl Identify {
         asked: Option<&Asked<'r>>,
         outcome: &mut Outcome,
     ) -> Result<Who<'r>, Fault> {
-        let caller = Cow::Borrowed(&request.caller);
+        let caller = Cow::Borrowed(&*request.caller);
         let Some(door) = door else { return Ok(Who { caller, stranger: None }) };
         let visit = Visit { door, request, repository: asked.and_then(Asked::repository) };
         match self.holder(visit).await? {
@@ -200,7 +200,7 @@ fn with_user(caller: &Caller, user: &User) -> Caller {
 
 fn note(caller: &Caller, outcome: &mut Outcome) {
     if let Some(noted) = &mut outcome.caller {
-        noted.principals = caller.principals.clone();
+        Arc::make_mut(noted).principals = caller.principals.clone();
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Outcome {
     /// The client's own name for itself, shortened.
     pub user_agent: Option<String>,
     /// Who asks.
-    pub caller: Option<Caller>,
+    pub caller: Option<Arc<Caller>>,
     /// The configured registry's name, for metrics.
     pub registry_label: Option<Arc<str>>,
     /// What was asked for, where that could be understood.
@@ -80,8 +80,8 @@ impl Outcome {
     }
 
     /// Notes who asks.
-    pub fn caller(&mut self, caller: &Caller, user_agent: Option<&str>) {
-        self.caller = Some(caller.clone());
+    pub fn caller(&mut self, caller: impl Into<Arc<Caller>>, user_agent: Option<&str>) {
+        self.caller = Some(caller.into());
         self.user_agent = user_agent.map(text::printable);
     }
 

@@ -1,6 +1,7 @@
 //! Which requests are ordinary. Pure.
 
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
@@ -52,7 +53,7 @@ impl Ordinary {
     }
 
     /// The request as the handler gets it.
-    pub(in crate::front) fn admit(self, caller: Caller) -> Request {
+    pub(in crate::front) fn admit(self, caller: Arc<Caller>) -> Request {
         let Self { method, target: mut path, headers, host, .. } = self;
         let query = path.find('?').map(|at| {
             let query = path[at + 1..].to_owned();

@@ -1,6 +1,7 @@
 //! What is read of a request by us and by pingora: for the tests and the fuzz target that compare the two.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
@@ -43,6 +44,6 @@ fn words(request: &Request) -> String {
     format!("{request:?}")
 }
 
-fn caller() -> Caller {
-    Caller::direct("nodes".into(), (Ipv4Addr::LOCALHOST, 4000).into())
+fn caller() -> Arc<Caller> {
+    Arc::new(Caller::direct("nodes".into(), (Ipv4Addr::LOCALHOST, 4000).into()))
 }

@@ -59,7 +59,7 @@ impl Scene {
     async fn ask(&self, now: &Snapshot, listener: &str, path: &str, shown: &str) -> String {
         let request = request(listener, path, shown);
         let mut outcome = Outcome::open(&self.telemetry, "GET", path);
-        outcome.caller(&request.caller, None);
+        outcome.caller(request.caller.clone(), None);
         let asked = path::parse(&request.path);
         match self.identify.who(now.door(listener), &request, asked.as_ref().ok(), &mut outcome).await {
             Ok(who) => {
@@ -92,7 +92,7 @@ fn request(listener: &str, path: &str, shown: &str) -> Request {
         query: None,
         headers: HeaderMap::from_iter(shown),
         host: "mirror.test:5000".to_owned(),
-        caller: Caller::direct(listener.into(), ([10, 0, 0, 1], 4000).into()),
+        caller: Caller::direct(listener.into(), ([10, 0, 0, 1], 4000).into()).into(),
     }
 }
 
@@ -200,7 +200,7 @@ async fn a_certificate_s_names_come_before_the_user_s() {
     let scene = Scene::new();
     let now = scene.load();
     let mut request = request("optional", MANIFEST, &basic("ci:secret"));
-    request.caller.principals = [Principal::dns("node-1"), Principal::common_name("node")].into();
+    Arc::make_mut(&mut request.caller).principals = [Principal::dns("node-1"), Principal::common_name("node")].into();
     let mut outcome = Outcome::open(&scene.telemetry, "GET", MANIFEST);
     let who = scene.identify.who(now.door("optional"), &request, None, &mut outcome).await.unwrap_or_else(|_| panic!());
     assert_eq!(names(&who.caller), "dns:node-1 cn:node user:ci");
@@ -216,9 +216,9 @@ async fn who_gets_a_token_is_on_record() {
     for (shown, noted) in [(basic("ci:secret"), "user:ci"), (String::new(), "anonymous")] {
         let request = request("optional", challenge::TOKEN_PATH, &shown);
         let mut outcome = Outcome::open(&scene.telemetry, "GET", challenge::TOKEN_PATH);
-        outcome.caller(&request.caller, None);
+        outcome.caller(request.caller.clone(), None);
         assert!(scene.identify.token(now.door("optional").unwrap(), &request, &mut outcome).await.is_ok());
-        assert_eq!(outcome.caller.as_ref().map(names).as_deref(), Some(noted));
+        assert_eq!(outcome.caller.as_deref().map(names).as_deref(), Some(noted));
     }
 }
 

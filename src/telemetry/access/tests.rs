@@ -104,7 +104,7 @@ proptest! {
         (outcome.target, outcome.served, outcome.status, outcome.sent) = (target, served, status, sent);
         if let Some(caller) = caller {
             let user_agent = outcome.user_agent.take();
-            outcome.caller(&caller, None);
+            outcome.caller(caller, None);
             outcome.user_agent = user_agent;
         }
         let end = end(millis, elapsed);
@@ -117,7 +117,7 @@ fn a_line_for_people_reads_well() {
     let mut outcome = Outcome::open(&Telemetry::quiet(), "GET", "/v2/");
     let end = end(1_787_306_896_007, Duration::from_micros(12_345));
     assert_eq!(written(line::text, &outcome, &end), "2026-08-21T10:08:16.007Z - GET /v2/ 0 - 0 B 0.012 s\n");
-    outcome.caller(&Caller::direct("nodes".into(), ([10, 0, 0, 7], 1).into()), None);
+    outcome.caller(Caller::direct("nodes".into(), ([10, 0, 0, 7], 1).into()), None);
     (outcome.status, outcome.sent, outcome.served) = (200, 5, Some(Served::Stale));
     outcome.reason = Some("it broke".to_owned());
     assert_eq!(written(line::text, &outcome, &end), "2026-08-21T10:08:16.007Z 10.0.0.7 GET /v2/ 200 stale 5 B 0.012 s  it broke\n");

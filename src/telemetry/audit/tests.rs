@@ -79,7 +79,7 @@ fn by_endpoint() -> Caller {
 
 fn request(telemetry: &Arc<Telemetry>) {
     let mut outcome = Outcome::open(telemetry, "GET", "/v2/");
-    outcome.caller(&Caller::direct("nodes".into(), peer()), None);
+    outcome.caller(Caller::direct("nodes".into(), peer()), None);
     outcome.answered(200);
 }
 
@@ -115,7 +115,7 @@ fn allowed(telemetry: &Arc<Telemetry>) {
         principals: principals.into(),
         ..by_endpoint()
     };
-    outcome.caller(&caller, Some("containerd/2.0 \"x\""));
+    outcome.caller(caller, Some("containerd/2.0 \"x\""));
     outcome.target(&target(Item::Manifest(Reference::Tag("v1".parse().unwrap()))), "ghcr.io".into());
     outcome.resolved = Some(D.parse().unwrap());
     outcome.media_type = Some("application/vnd.oci.image.index.v1+json".into());
@@ -128,7 +128,7 @@ fn allowed(telemetry: &Arc<Telemetry>) {
 fn denied(telemetry: &Arc<Telemetry>) {
     let mut outcome = Outcome::open(telemetry, "HEAD", &format!("/v2/ghcr.io/acme/app/blobs/{D}"));
     let caller = Caller { is_probe: true, ..Caller::direct("nodes".into(), peer()) };
-    outcome.caller(&caller, None);
+    outcome.caller(caller, None);
     let digest: Digest = D.parse().unwrap();
     outcome.target(&target(Item::Blob(digest)), "ghcr.io".into());
     outcome.decision = decision(Verdict::Deny, "default");
@@ -178,7 +178,7 @@ fn a_user_is_recorded_however_many_names_its_certificate_has() {
         let telemetry = folder.start();
         let names = (0..names).map(|n| Principal::dns(&format!("n{n}"))).chain([Principal::user("ci")]);
         let caller = Caller { principals: names.collect(), ..Caller::direct("nodes".into(), peer()) };
-        Outcome::open(&telemetry, "GET", "/").caller(&caller, None);
+        Outcome::open(&telemetry, "GET", "/").caller(caller, None);
         telemetry.finish();
     }
     let text = folder.text();
@@ -198,7 +198,7 @@ fn every_record_is_one_line_of_json_whatever_clients_write() {
         let tls = Arc::new(Tls { version: "1.2", server_name: Some(text.into()) });
         let principals = vec![Principal::common_name(text); 100].into();
         let caller = Caller { tls: Some(tls), principals, ..Caller::direct("nodes".into(), peer()) };
-        outcome.caller(&caller, Some(text));
+        outcome.caller(caller.clone(), Some(text));
         outcome.reason = Some(text.to_owned());
         let refused = RefusedConnection { caller, reason: "tls", detail: text.to_owned() };
         telemetry.refused_connection(&refused);
