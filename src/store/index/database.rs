@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use redb::{Builder, ReadableDatabase, TableDefinition};
@@ -74,33 +76,60 @@ pub(super) struct Database {
     path: PathBuf,
     broken: PathBuf,
     disk: Disk,
-    open: RwLock<Option<redb::Database>>,
+    opened: RwLock<Opened>,
+}
+
+#[derive(Default)]
+struct Opened {
+    database: Option<redb::Database>,
+    /// Which file was open last.
+    file: Option<Identity>,
+}
+
+/// Tells a file from one that was put in its place: device, inode, and when it was made, because inodes are used again.
+#[derive(PartialEq, Eq)]
+struct Identity(u64, u64, Option<SystemTime>);
+
+impl Identity {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = path.metadata().ok()?;
+        Some(Self(metadata.dev(), metadata.ino(), metadata.created().ok()))
+    }
 }
 
 impl Database {
     /// Not open yet.
     pub(super) fn new(path: PathBuf, broken: PathBuf, disk: Disk) -> Self {
-        Self { path, broken, disk, open: RwLock::new(None) }
+        Self { path, broken, disk, opened: RwLock::default() }
     }
 
     /// Opens the file where it is not open, making it where it is missing. One that is open is left to its readers: asking
-    /// for it exclusively would wait for the longest scan, and all other readers behind that.
-    pub(super) fn open(&self) -> Result<(), Fault> {
-        if self.open.read().unwrap_or_else(PoisonError::into_inner).is_some() {
-            return Ok(());
+    /// for it exclusively would wait for the longest scan, and all other readers behind that. Whether it is another file than
+    /// was open before, which what was read of that one says nothing of.
+    pub(super) fn open(&self) -> Result<bool, Fault> {
+        if self.is_open() {
+            return Ok(false);
         }
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        if open.is_none() {
-            *open = Some(guarded(|| self.open_file())?);
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        if opened.database.is_some() {
+            return Ok(false);
         }
-        Ok(())
+        opened.database = Some(guarded(|| self.open_file())?);
+        let file = Identity::of(&self.path);
+        let is_other = opened.file.is_some() && opened.file != file;
+        opened.file = file;
+        Ok(is_other)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.opened.read().unwrap_or_else(PoisonError::into_inner).database.is_some()
     }
 
     /// Closes the file, and sets it aside where it is damaged. It must be opened anew.
     pub(super) fn close(&self, why: &Fault) {
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
         let close = || {
-            drop(open.take());
+            drop(opened.database.take());
             Ok(())
         };
         if let Err(fault) = guarded(close) {
@@ -176,8 +205,8 @@ impl Database {
     }
 
     fn read<T>(&self, work: impl FnOnce(&redb::Database) -> Result<T, Fault>) -> Result<Option<T>, Fault> {
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        open.as_ref().map(|database| guarded(|| work(database))).transpose()
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        opened.database.as_ref().map(|database| guarded(|| work(database))).transpose()
     }
 
     /// Opening also makes missing tables, which finds a damaged root.
@@ -317,7 +346,7 @@ mod tests {
         bytes[8192..].fill(0xff);
         std::fs::write(&path, bytes).unwrap();
         let second = database(folder.path());
-        let result = second.open().and_then(|()| second.get(&key(Table::Tags, &7u32.to_be_bytes())));
+        let result = second.open().and_then(|_| second.get(&key(Table::Tags, &7u32.to_be_bytes())));
         assert!(matches!(result, Err(Fault::Damaged(_))), "{result:?}");
     }
 }

@@ -107,3 +107,36 @@ async fn what_is_in_memory_outlives_a_failing_disk_and_not_the_file() {
     index.shared.recover(&Fault::Deleted);
     assert_eq!(index.get(key("a")).await, None);
 }
+
+#[tokio::test]
+async fn after_a_fault_what_another_file_said_is_forgotten_and_what_the_same_says_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::open(folder.path(), Disk::default()).unwrap();
+    let (index, _) = open(&layout);
+    index.put(key("a"), value("x"));
+    index.flush().await;
+    let versions = index.version(Table::Tags);
+    index.shared.recover(&Fault::Failed("by a test".to_owned()));
+    index.put(key("b"), value("y"));
+    index.flush().await;
+    assert_eq!((index.get(key("a")).await, index.version(Table::Tags)), (Some(value("x")), versions + 1));
+    index.shared.recover(&Fault::Failed("by a test".to_owned()));
+    std::fs::remove_file(layout.index()).unwrap();
+    index.put(key("c"), value("z"));
+    index.flush().await;
+    let all = [index.get(key("a")).await, index.get(key("b")).await, index.get(key("c")).await];
+    assert_eq!(all, [None, None, Some(value("z"))]);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_is_tried_again_though_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::open(folder.path(), Disk::default()).unwrap();
+    std::fs::create_dir(layout.index()).unwrap();
+    let (index, telemetry) = open(&layout);
+    std::fs::remove_dir(layout.index()).unwrap();
+    let (_, mut rounds) = index.shared.hurry();
+    let is_well = |_: &u64| telemetry.health.report() == "index: ok\n";
+    tokio::time::timeout(std::time::Duration::from_secs(60), rounds.wait_for(is_well)).await.unwrap().unwrap();
+    assert!(layout.index().exists());
+}

@@ -69,7 +69,7 @@ impl Shared {
             self.recover(&fault);
             self.database.open()
         });
-        self.tell(&opened);
+        self.tell(&opened.map(drop));
     }
 
     /// Whether it was taken.
@@ -138,23 +138,24 @@ impl Shared {
 
     /// Commits round after round until [`Shared::stop`].
     pub(super) fn run(&self) {
-        let mut pause = Duration::ZERO;
+        let (mut pause, mut again) = (Duration::ZERO, !self.database.is_open());
         loop {
-            let round = self.next(pause);
+            let round = self.next(pause, again);
             let done = self.act(&round);
             self.state().overlay.land(done.is_ok());
             self.ended.send_replace(round.number);
             if round.last {
                 return;
             }
-            pause = if done.is_ok() { GATHER } else { RETRY };
+            again = done.is_err();
+            pause = if again { RETRY } else { GATHER };
         }
     }
 
-    /// Waits `pause` for more to come, then until there is something to do.
-    fn next(&self, pause: Duration) -> Round {
+    /// Waits `pause` for more to come, then until there is something to do: to open the file `again`, if nothing else.
+    fn next(&self, pause: Duration, again: bool) -> Round {
         let pressing = |state: &mut State| !(state.stop || state.hurry || state.fault.is_some());
-        let idle = |state: &mut State| pressing(state) && state.overlay.is_empty();
+        let idle = |state: &mut State| !again && pressing(state) && state.overlay.is_empty();
         let (state, _) = self.wake.wait_timeout_while(self.state(), pause, pressing).unwrap_or_else(PoisonError::into_inner);
         let mut state = self.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
         state.hurry = false;
@@ -179,12 +180,14 @@ impl Shared {
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), Fault> {
-        self.database.open()?;
+        if self.database.open()? {
+            self.forget();
+        }
         if batch.is_empty() { Ok(()) } else { self.database.commit(batch) }
     }
 
-    /// Closes the file: after an error redb wants it opened anew. Where it is another then, what was read of it goes, because until
-    /// now the old one was read. Where the disk failed it is not: what is in memory is then all that can be had.
+    /// Closes the file: after an error redb wants it opened anew. Where it is known to be another then, what was read of it goes,
+    /// because until now the old one was read. Where the disk failed, what is in memory is all that can be had until it is open.
     pub(super) fn recover(&self, fault: &Fault) {
         if let Fault::Damaged(_) = fault {
             tracing::warn!(%fault, "starting a new index; links will be proved again by the upstreams");
