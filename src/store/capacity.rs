@@ -27,7 +27,10 @@ pub(super) struct Lingering {
 }
 
 impl Content {
-    /// Keeps `bytes` for content to come, and evicts for it. To be given back by [`Content::release`].
+    /// Keeps `bytes` for content to come, and evicts for it. They are promised of the file system, until [`Space::took`]; to be
+    /// given back by [`Content::release`] behind that.
+    ///
+    /// [`Space::took`]: super::space::Space::took
     ///
     /// # Errors
     /// `NoRoom`; then nothing is kept.
@@ -37,7 +40,7 @@ impl Content {
         self.take_room(bytes)?;
         let kept = self.keep_cap(bytes).and_then(|()| self.keep_free(bytes));
         match kept {
-            Ok(()) => self.space.took(bytes),
+            Ok(()) => self.space.promise(bytes),
             Err(_) => self.table().release(bytes),
         }
         kept

@@ -15,13 +15,21 @@ use super::layout::Name;
 /// Room of unknown extent is reserved in steps of this size.
 const STEP: u64 = 1 << 20;
 
+/// What a draft may take, in bytes.
+#[derive(Debug)]
+struct Room {
+    reserved: u64,
+    /// So much of it the file system is not asked for yet.
+    promised: u64,
+}
+
 /// A file that is no content yet. Dropping it deletes it and gives its room back, unless it was placed or parked; that blocks.
 #[derive(Debug)]
 pub(super) struct Draft {
     content: Arc<Content>,
     path: PathBuf,
     file: Arc<File>,
-    reserved: Mutex<u64>,
+    room: Mutex<Room>,
     /// Under which it outlives the process, where it may. In use by this draft alone.
     name: Option<Name>,
     placed: bool,
@@ -33,17 +41,22 @@ impl Draft {
     /// # Errors
     /// `NoRoom`, `Full`, `Io`; then nothing is left behind.
     pub(super) fn new(content: Arc<Content>, room: u64, name: Option<Name>) -> Result<Self, Error> {
-        let reserved = content.reserve(room);
         let path = name.as_ref().map_or_else(|| content.layout.temporary(), |name| content.layout.kept(name));
-        let created = reserved.and_then(|()| create(&content, &path).inspect_err(|_| content.release(room)));
+        let created = content.reserve(room).and_then(|()| {
+            create(&content, &path).inspect_err(|_| {
+                content.space.took(room);
+                content.release(room);
+            })
+        });
         let file = created.inspect_err(|_| name.iter().for_each(|name| content.parked().free(name)))?;
-        Ok(Self { content, path, file: Arc::new(file), reserved: Mutex::new(room), name, placed: false })
+        let room = Mutex::new(Room { reserved: room, promised: room });
+        Ok(Self { content, path, file: Arc::new(file), room, name, placed: false })
     }
 
     /// A file that was parked, with the room that it kept.
     pub(super) fn taken_up(content: Arc<Content>, file: File, reserved: u64, name: Name) -> Self {
-        let (path, file, reserved) = (content.layout.kept(&name), Arc::new(file), Mutex::new(reserved));
-        Self { content, path, file, reserved, name: Some(name), placed: false }
+        let (path, file, room) = (content.layout.kept(&name), Arc::new(file), Mutex::new(Room { reserved, promised: 0 }));
+        Self { content, path, file, room, name: Some(name), placed: false }
     }
 
     pub(super) fn content(&self) -> &Arc<Content> {
@@ -64,11 +77,13 @@ impl Draft {
 
     /// Sees to it that room for `bytes` in all is reserved.
     pub(super) fn grow(&self, bytes: u64) -> Result<(), Error> {
-        let mut reserved = lock(&self.reserved);
-        if bytes > *reserved {
-            let more = (bytes - *reserved).max(STEP);
+        let mut room = lock(&self.room);
+        if bytes > room.reserved {
+            let more = (bytes - room.reserved).max(STEP);
             self.content.reserve(more)?;
-            *reserved += more;
+            // They are written next.
+            self.content.space.took(more);
+            room.reserved += more;
         }
         Ok(())
     }
@@ -118,9 +133,9 @@ impl Draft {
         let metadata = self.content.disk.metadata(&self.file);
         let size = metadata.map_err(|error| self.content.failed("open", "cannot look at", &self.path, error))?.len();
         self.cut(size)?;
-        let mut reserved = lock(&self.reserved);
-        self.content.release(reserved.saturating_sub(size));
-        *reserved = size.min(*reserved);
+        let mut room = lock(&self.room);
+        self.content.release(room.reserved.saturating_sub(size));
+        room.reserved = size.min(room.reserved);
         Ok(())
     }
 
@@ -138,12 +153,19 @@ impl Draft {
     }
 
     fn take_reserved(&self) -> u64 {
-        std::mem::take(&mut *lock(&self.reserved))
+        self.keep_promise();
+        std::mem::take(&mut lock(&self.room).reserved)
+    }
+
+    /// What was promised of the file system shows there from now on, or is not wanted any more.
+    fn keep_promise(&self) {
+        self.content.space.took(std::mem::take(&mut lock(&self.room).promised));
     }
 
     /// Takes room for that many bytes in all from the file system. Where that cannot do so, writing will tell.
     pub(super) fn allocate(&self, room: u64) -> Result<(), Error> {
         let taken = with_relief(&self.content, room, || self.content.disk.allocate(&self.file, room));
+        self.keep_promise();
         match taken {
             Err(error) if is_full(&error) || error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
                 Err(self.content.failed("reserve", "cannot reserve room for", &self.path, error))

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A measurement holds good this long; what is taken and given back meanwhile is reckoned.
@@ -22,7 +22,14 @@ type Measure = Box<dyn Fn() -> io::Result<FileSystem> + Send + Sync>;
 /// Watches one file system.
 pub(super) struct Space {
     measure: Measure,
-    last: Mutex<Option<(Instant, FileSystem)>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    last: Option<(Instant, FileSystem)>,
+    /// What was promised and does not show in a measurement yet.
+    promised: u64,
 }
 
 impl std::fmt::Debug for Space {
@@ -44,7 +51,7 @@ impl Space {
     }
 
     pub(super) fn measured_by(measure: Measure) -> Self {
-        Self { measure, last: Mutex::new(None) }
+        Self { measure, known: Mutex::default() }
     }
 
     /// A file system that no test fills.
@@ -53,41 +60,59 @@ impl Space {
         Self::measured_by(Box::new(|| Ok(FileSystem { total: 1 << 40, free: 1 << 40 })))
     }
 
+    /// Has the next question measure.
+    #[cfg(test)]
+    pub(super) fn expire(&self) {
+        self.known().last = None;
+    }
+
     /// Measures now. Blocks.
     pub(super) fn measure(&self) -> io::Result<FileSystem> {
         (self.measure)()
     }
 
-    /// How many bytes must be freed so that a tenth is still free after `bytes` more are taken; 0 where none. Blocks.
+    /// How many bytes must be freed so that a tenth is still free after `bytes` more are taken, and all that is promised; 0 where
+    /// none. Blocks.
     pub(super) fn shortfall(&self, bytes: u64) -> io::Result<u64> {
-        let now = self.current()?;
-        Ok((now.total / KEEP_FREE).saturating_add(bytes).saturating_sub(now.free))
+        let mut known = self.known();
+        let sizes = match known.last {
+            Some((at, sizes)) if at.elapsed() < FRESH => sizes,
+            _ => {
+                let sizes = self.measure()?;
+                known.last = Some((Instant::now(), sizes));
+                sizes
+            }
+        };
+        let wanted = (sizes.total / KEEP_FREE).saturating_add(known.promised).saturating_add(bytes);
+        Ok(wanted.saturating_sub(sizes.free))
     }
 
-    /// `bytes` were reserved since the measurement.
+    /// `bytes` will be taken: no measurement shows them before [`Space::took`].
+    pub(super) fn promise(&self, bytes: u64) {
+        let promised = &mut self.known().promised;
+        *promised = promised.saturating_add(bytes);
+    }
+
+    /// `bytes` that were promised are taken now, or given back: who has them may take them from the file system at any time.
     pub(super) fn took(&self, bytes: u64) {
-        self.adjust(|free| free.saturating_sub(bytes));
+        let mut known = self.known();
+        known.promised = known.promised.saturating_sub(bytes);
+        known.adjust(|free| free.saturating_sub(bytes));
     }
 
     /// `bytes` were given back since the measurement.
     pub(super) fn gave(&self, bytes: u64) {
-        self.adjust(|free| free.saturating_add(bytes));
+        self.known().adjust(|free| free.saturating_add(bytes));
     }
 
-    fn current(&self) -> io::Result<FileSystem> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match *last {
-            Some((at, sizes)) if at.elapsed() < FRESH => Ok(sizes),
-            _ => {
-                let sizes = self.measure()?;
-                *last = Some((Instant::now(), sizes));
-                Ok(sizes)
-            }
-        }
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn adjust(&self, change: impl FnOnce(u64) -> u64) {
-        if let Some((_, sizes)) = self.last.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+impl Known {
+    fn adjust(&mut self, change: impl FnOnce(u64) -> u64) {
+        if let Some((_, sizes)) = self.last.as_mut() {
             sizes.free = change(sizes.free);
         }
     }
@@ -101,11 +126,25 @@ mod tests {
     fn a_tenth_stays_free_whatever_happened_since_the_measurement() {
         let space = Space::measured_by(Box::new(|| Ok(FileSystem { total: 1000, free: 300 })));
         assert_eq!(space.shortfall(200).unwrap(), 0);
-        space.took(200);
+        space.promise(200);
         assert_eq!(space.shortfall(50).unwrap(), 50);
+        space.took(200);
+        assert_eq!(space.shortfall(50).unwrap(), 50, "no more, and no less");
         space.gave(150);
         assert_eq!(space.shortfall(50).unwrap(), 0);
         assert_eq!(space.shortfall(u64::MAX).unwrap(), u64::MAX - 250);
+    }
+
+    #[test]
+    fn what_is_promised_outlasts_a_measurement_that_does_not_show_it() {
+        let space = Space::measured_by(Box::new(|| Ok(FileSystem { total: 1000, free: 300 })));
+        space.promise(150);
+        assert_eq!(space.shortfall(0).unwrap(), 0);
+        space.expire();
+        assert_eq!(space.shortfall(100).unwrap(), 50);
+        space.took(150);
+        space.gave(150);
+        assert_eq!(space.shortfall(200).unwrap(), 0);
     }
 
     #[test]

@@ -416,6 +416,23 @@ async fn a_tenth_of_the_file_system_stays_free() {
 }
 
 #[tokio::test]
+async fn what_is_to_be_written_counts_though_the_file_system_does_not_show_it() {
+    let folder = Folder::new(1000);
+    let space = Space::measured_by(Box::new(|| Ok(FileSystem { total: 1000, free: 250 })));
+    let machine = Machine { space, ..Machine::roomy(Disk::default()) };
+    let store = Store::open_in(&folder.config(), machine, Telemetry::quiet()).await.unwrap();
+    let (one, two) = (content(1, 100).0, content(2, 100).0);
+    let first = Arc::new(store.begin(&registry(), &one, Some(100)).await.unwrap());
+    store.content.space.expire();
+    assert_eq!(store.begin(&registry(), &two, Some(100)).await.unwrap_err().kind, Kind::NoRoom);
+    first.discard().await;
+    let second = Arc::new(store.begin(&registry(), &two, Some(100)).await.unwrap());
+    second.allocate().unwrap();
+    store.content.space.expire();
+    store.begin(&registry(), &one, Some(100)).await.expect("the file system says what it has given");
+}
+
+#[tokio::test]
 async fn removing_content_forgets_its_links_and_no_others() {
     let folder = Folder::new(1000);
     let store = folder.open().await;
