@@ -39,11 +39,7 @@ impl Content {
         self.make_way(bytes);
         self.take_room(bytes)?;
         let kept = self.keep_cap(bytes).and_then(|()| self.keep_free(bytes));
-        match kept {
-            Ok(()) => self.space.promise(bytes),
-            Err(_) => self.table().release(bytes),
-        }
-        kept
+        kept.inspect_err(|_| self.table().release(bytes))
     }
 
     /// Has parked downloads go before content does, if that helps.
@@ -212,22 +208,22 @@ impl Content {
         }
     }
 
-    /// Sees to it that a tenth of the file system is still free after `bytes` more. A file system that cannot be measured
-    /// is taken to have room: writing will tell.
+    /// Sees to it that a tenth of the file system is still free after `bytes` more, and has them promised. A file system that cannot
+    /// be measured is taken to have room: writing will tell.
     fn keep_free(&self, bytes: u64) -> Result<(), Error> {
-        let shortfall = || {
-            self.space.shortfall(bytes).unwrap_or_else(|error| {
+        let promise = || {
+            self.space.promise(bytes).unwrap_or_else(|error| {
                 self.failed("measure", "cannot measure", self.layout.root(), error);
                 0
             })
         };
-        let short = shortfall();
+        let short = promise();
         if short == 0 {
             return Ok(());
         }
         let freed = self.drop_parked(|freed| freed >= short);
         self.free(short.saturating_sub(freed));
-        if shortfall() == 0 {
+        if promise() == 0 {
             return Ok(());
         }
         let root = self.layout.root().display();

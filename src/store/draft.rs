@@ -92,6 +92,8 @@ impl Draft {
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let write = || self.content.disk.write_at(&self.file, bytes, offset);
         let written = with_relief(&self.content, bytes.len() as u64, write);
+        // Where writing fails, nothing more is written.
+        self.keep_promise(if written.is_ok() { bytes.len() as u64 } else { u64::MAX });
         written.map_err(|error| self.content.failed("write", "cannot write", &self.path, error))
     }
 
@@ -153,24 +155,34 @@ impl Draft {
     }
 
     fn take_reserved(&self) -> u64 {
-        self.keep_promise();
+        self.keep_promise(u64::MAX);
         std::mem::take(&mut lock(&self.room).reserved)
     }
 
-    /// What was promised of the file system shows there from now on, or is not wanted any more.
-    fn keep_promise(&self) {
-        self.content.space.took(std::mem::take(&mut lock(&self.room).promised));
+    /// As much as `bytes` of what was promised shows in the file system from now on, or is not wanted any more.
+    fn keep_promise(&self, bytes: u64) {
+        let mut room = lock(&self.room);
+        let kept = bytes.min(room.promised);
+        room.promised -= kept;
+        drop(room);
+        if kept > 0 {
+            self.content.space.took(kept);
+        }
     }
 
     /// Takes room for that many bytes in all from the file system. Where that cannot do so, writing will tell.
     pub(super) fn allocate(&self, room: u64) -> Result<(), Error> {
-        let taken = with_relief(&self.content, room, || self.content.disk.allocate(&self.file, room));
-        self.keep_promise();
-        match taken {
+        match with_relief(&self.content, room, || self.content.disk.allocate(&self.file, room)) {
+            Ok(()) => {
+                self.keep_promise(u64::MAX);
+                Ok(())
+            }
             Err(error) if is_full(&error) || error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+                self.keep_promise(u64::MAX);
                 Err(self.content.failed("reserve", "cannot reserve room for", &self.path, error))
             }
-            _ => Ok(()),
+            // It does not know how. What is promised is kept as bytes are written.
+            Err(_) => Ok(()),
         }
     }
 }

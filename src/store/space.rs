@@ -71,29 +71,27 @@ impl Space {
         (self.measure)()
     }
 
-    /// How many bytes must be freed so that a tenth is still free after `bytes` more are taken, and all that is promised; 0 where
-    /// none. Blocks.
-    pub(super) fn shortfall(&self, bytes: u64) -> io::Result<u64> {
+    /// Promises `bytes` to somebody who will take them, if a tenth is still free after that and all else that is promised: no
+    /// measurement shows them before [`Space::took`]. Otherwise nothing is promised, and so many bytes must be freed before: 0
+    /// where none. Blocks.
+    ///
+    /// # Errors
+    /// The file system cannot be measured. They are promised then.
+    pub(super) fn promise(&self, bytes: u64) -> io::Result<u64> {
         let mut known = self.known();
         let sizes = match known.last {
-            Some((at, sizes)) if at.elapsed() < FRESH => sizes,
-            _ => {
-                let sizes = self.measure()?;
-                known.last = Some((Instant::now(), sizes));
-                sizes
-            }
+            Some((at, sizes)) if at.elapsed() < FRESH => Ok(sizes),
+            _ => self.measure().inspect(|sizes| known.last = Some((Instant::now(), *sizes))),
         };
-        let wanted = (sizes.total / KEEP_FREE).saturating_add(known.promised).saturating_add(bytes);
-        Ok(wanted.saturating_sub(sizes.free))
+        let promised = known.promised.saturating_add(bytes);
+        let short = sizes.map(|sizes| (sizes.total / KEEP_FREE).saturating_add(promised).saturating_sub(sizes.free));
+        if matches!(short, Ok(0) | Err(_)) {
+            known.promised = promised;
+        }
+        short
     }
 
-    /// `bytes` will be taken: no measurement shows them before [`Space::took`].
-    pub(super) fn promise(&self, bytes: u64) {
-        let promised = &mut self.known().promised;
-        *promised = promised.saturating_add(bytes);
-    }
-
-    /// `bytes` that were promised are taken now, or given back: who has them may take them from the file system at any time.
+    /// `bytes` that were promised are taken now, or will not be.
     pub(super) fn took(&self, bytes: u64) {
         let mut known = self.known();
         known.promised = known.promised.saturating_sub(bytes);
@@ -125,26 +123,45 @@ mod tests {
     #[test]
     fn a_tenth_stays_free_whatever_happened_since_the_measurement() {
         let space = Space::measured_by(Box::new(|| Ok(FileSystem { total: 1000, free: 300 })));
-        assert_eq!(space.shortfall(200).unwrap(), 0);
-        space.promise(200);
-        assert_eq!(space.shortfall(50).unwrap(), 50);
+        assert_eq!(space.promise(200).unwrap(), 0);
+        assert_eq!(space.promise(50).unwrap(), 50);
         space.took(200);
-        assert_eq!(space.shortfall(50).unwrap(), 50, "no more, and no less");
+        assert_eq!(space.promise(50).unwrap(), 50, "no more, and no less");
         space.gave(150);
-        assert_eq!(space.shortfall(50).unwrap(), 0);
-        assert_eq!(space.shortfall(u64::MAX).unwrap(), u64::MAX - 250);
+        assert_eq!(space.promise(u64::MAX).unwrap(), u64::MAX - 250);
+        assert_eq!(space.promise(50).unwrap(), 0);
     }
 
     #[test]
     fn what_is_promised_outlasts_a_measurement_that_does_not_show_it() {
         let space = Space::measured_by(Box::new(|| Ok(FileSystem { total: 1000, free: 300 })));
-        space.promise(150);
-        assert_eq!(space.shortfall(0).unwrap(), 0);
+        assert_eq!(space.promise(150).unwrap(), 0);
         space.expire();
-        assert_eq!(space.shortfall(100).unwrap(), 50);
+        assert_eq!(space.promise(100).unwrap(), 50);
         space.took(150);
         space.gave(150);
-        assert_eq!(space.shortfall(200).unwrap(), 0);
+        assert_eq!(space.promise(200).unwrap(), 0);
+    }
+
+    #[test]
+    fn of_those_who_ask_at_once_no_more_get_a_promise_than_there_is_room_for() {
+        let space = Space::measured_by(Box::new(|| Ok(FileSystem { total: 1000, free: 400 })));
+        let promised = std::sync::atomic::AtomicUsize::new(0);
+        let ask = || match space.promise(10).unwrap() {
+            0 => _ = promised.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
+            short => assert_eq!(short, 10),
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| _ = scope.spawn(|| (0..10).for_each(|_| ask()))));
+        assert_eq!(promised.into_inner(), 30);
+    }
+
+    #[test]
+    fn what_cannot_be_measured_has_room() {
+        let space = Space::measured_by(Box::new(|| Err(io::ErrorKind::Other.into())));
+        assert!(space.promise(10).is_err());
+        assert_eq!(space.known().promised, 10);
+        space.took(10);
+        assert_eq!(space.known().promised, 0);
     }
 
     #[test]

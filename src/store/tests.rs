@@ -433,6 +433,25 @@ async fn what_is_to_be_written_counts_though_the_file_system_does_not_show_it() 
 }
 
 #[tokio::test]
+async fn where_no_room_can_be_taken_ahead_what_is_yet_to_be_written_counts() {
+    let (folder, faults) = (Folder::new(1000), Faults::default());
+    let space = Space::measured_by(Box::new(|| Ok(FileSystem { total: 1000, free: 250 })));
+    let machine = Machine { space, ..Machine::roomy(Disk { faults: Some(faults.clone()), ..Disk::default() }) };
+    let store = Store::open_in(&folder.config(), machine, Telemetry::quiet()).await.unwrap();
+    let ((one, bytes), two) = (content(1, 100), content(2, 100).0);
+    let first = store.begin(&registry(), &one, Some(100)).await.unwrap();
+    faults.always(super::disk::Operation::Allocate, rustix::io::Errno::OPNOTSUPP);
+    first.write_at(0, &bytes[..40]).unwrap();
+    first.allocate().unwrap();
+    store.content.space.expire();
+    assert_eq!(store.begin(&registry(), &two, Some(100)).await.unwrap_err().kind, Kind::NoRoom);
+    faults.always(super::disk::Operation::Write, rustix::io::Errno::IO);
+    first.write_at(40, &bytes[40..]).unwrap_err();
+    store.content.space.expire();
+    store.begin(&registry(), &two, Some(100)).await.expect("what cannot be written will not be");
+}
+
+#[tokio::test]
 async fn removing_content_forgets_its_links_and_no_others() {
     let folder = Folder::new(1000);
     let store = folder.open().await;

@@ -134,8 +134,9 @@ async fn a_file_that_cannot_be_opened_is_tried_again_though_nothing_is_written()
     let layout = Layout::open(folder.path(), Disk::default()).unwrap();
     std::fs::create_dir(layout.index()).unwrap();
     let (index, telemetry) = open(&layout);
-    std::fs::remove_dir(layout.index()).unwrap();
     let (_, mut rounds) = index.shared.hurry();
+    rounds.wait_for(|round| *round > 0).await.unwrap();
+    std::fs::remove_dir(layout.index()).unwrap();
     let is_well = |_: &u64| telemetry.health.report() == "index: ok\n";
     tokio::time::timeout(std::time::Duration::from_secs(60), rounds.wait_for(is_well)).await.unwrap().unwrap();
     assert!(layout.index().exists());
