@@ -3,6 +3,7 @@ the cache. Each test has a file system of its own, and an upstream that says whe
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import http.client
 import os
@@ -321,7 +322,7 @@ def emptied(place, data, made):
     def empty():
         for name in os.listdir(ground.cache):
             path = os.path.join(ground.cache, name)
-            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+            remove_folder(path) if os.path.isdir(path) else os.remove(path)
         late.hold.lift()
 
     with watched(ground, in_trouble=False):
@@ -338,6 +339,18 @@ def emptied(place, data, made):
         ground.until_hit(blob)
     check_once([fresh])
     ground.roadstead.stop()
+
+
+def remove_folder(path):
+    """Removes a folder in use: what is put there, or taken away, meanwhile does not end it."""
+    while os.path.isdir(path):
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
 
 
 def file_of(ground, blob):
